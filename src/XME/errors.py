@@ -1,0 +1,289 @@
+"""Every exception of XME, in one tree.
+
+Each class carries its facts as fields, says in one sentence what happened, where and what to do, and pickles,
+because exceptions cross process borders. Where a builtin class names the same misfortune, the XME class is also
+one of that class, so that ``except MemoryError`` or ``except TimeoutError`` catches what its author meant.
+"""
+
+from __future__ import annotations
+
+import signal as _signal
+from typing import Any
+
+
+def _rebuild(cls: type[XMEError], args: tuple[Any, ...], fields: dict[str, Any]) -> XMEError:
+    error = cls(*args)
+    error.__dict__.update(fields)
+    return error
+
+
+class XMEError(Exception):
+    """The root of XME's exceptions; ``except XMEError`` catches all of them.
+
+    >>> import pickle
+    >>> error = pickle.loads(pickle.dumps(XMEError("a sentence", row=3)))
+    >>> error.row, str(error)
+    (3, 'a sentence')
+    """
+
+    def __init__(self, message: str, **fields: Any) -> None:
+        super().__init__(message)
+        self.__dict__.update(fields)
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class SharedMemoryFull(XMEError, MemoryError):
+    """Shared memory could not be reserved. Fields: ``wanted``, ``free``, ``total`` (bytes), ``where`` (the folder)."""
+
+    wanted: int
+    free: int
+    total: int
+    where: str
+
+    @classmethod
+    def of(cls, wanted: int, free: int, total: int, where: str) -> SharedMemoryFull:
+        """Make the error from its numbers, all in bytes."""
+        message = (
+            f"{wanted:,} bytes of shared memory were wanted and {free:,} of {total:,} are free in {where}: drop arrays "
+            "that are no longer needed, or make it larger (in a container: docker run --shm-size=8g; "
+            f"else: mount -o remount,size=8G {where})"
+        )
+        return cls(message, wanted=wanted, free=free, total=total, where=where)
+
+
+class BadSegment(XMEError, ValueError):
+    """A shared memory segment is not what its name promises. Fields: ``name``, ``reason``."""
+
+    name: str
+    reason: str
+
+    @classmethod
+    def of(cls, name: str, reason: str) -> BadSegment:
+        """Make the error from the segment's name and what is wrong with it."""
+        message = (
+            f"the shared memory segment {name!r} cannot be used: {reason}; it was damaged, made by another version "
+            "of XME, or unlinked by a foreign program (multiprocessing.shared_memory unlinks at exit what it opened)"
+        )
+        return cls(message, name=name, reason=reason)
+
+
+class DomainEnded(XMEError, RuntimeError):
+    """The program that owned this shared memory has ended. Field: ``domain``."""
+
+    domain: str
+
+    @classmethod
+    def of(cls, domain: str) -> DomainEnded:
+        """Make the error from the domain's id."""
+        message = (
+            f"the program that opened domain {domain} has ended, so its names and locks are gone; what is mapped stays "
+            "readable, and what must outlive its program is made with name= or .publish(name)"
+        )
+        return cls(message, domain=domain)
+
+
+class DomainFull(XMEError, RuntimeError):
+    """A domain has no free participant number. Fields: ``domain``, ``capacity``."""
+
+    domain: str
+    capacity: int
+
+    @classmethod
+    def of(cls, domain: str, capacity: int) -> DomainFull:
+        """Make the error from the domain's id and the number of processes that it can hold."""
+        message = (
+            f"domain {domain} already has {capacity} living processes, as many as it was made for: end some of them, "
+            "or set XME_CAPACITY to a larger number before the first process uses XME"
+        )
+        return cls(message, domain=domain, capacity=capacity)
+
+
+class ContainerGone(XMEError, RuntimeError):
+    """A shared container was unlinked while somebody still wanted its name. Field: ``name``."""
+
+    name: str
+
+    @classmethod
+    def of(cls, name: str, why: str = "its owner dropped or unlinked it") -> ContainerGone:
+        """Make the error from the container's name."""
+        return cls(f"the shared container {name!r} is gone: {why}; keep a reference to it in the process that made it",
+                   name=name)
+
+
+class NameTaken(XMEError, FileExistsError):
+    """A public name is already in use. Field: ``name``."""
+
+    name: str
+
+    @classmethod
+    def of(cls, name: str) -> NameTaken:
+        """Make the error from the public name."""
+        return cls(f"the name {name!r} is in use by living processes: XME.attach({name!r}) opens what they share, "
+                   "or choose another name", name=name)
+
+
+class NameUnknown(XMEError, FileNotFoundError):
+    """No living process shares anything under this name. Field: ``name``."""
+
+    name: str
+
+    @classmethod
+    def of(cls, name: str) -> NameUnknown:
+        """Make the error from the public name."""
+        return cls(f"nothing is shared under the name {name!r}: it was never made, or the last process that used it has "
+                   "ended; `python -m XME ls` lists what there is", name=name)
+
+
+class MutexError(XMEError, RuntimeError):
+    """A mutex was used in a way that cannot work: released by a stranger, or taken inside its own taking."""
+
+
+class UnshareableArgument(XMEError, TypeError):
+    """An argument cannot travel to another process. Fields: ``argument`` (its path), ``reason``."""
+
+    argument: str
+    reason: str
+
+    @classmethod
+    def of(cls, argument: str, what: str, advice: str) -> UnshareableArgument:
+        """Make the error from the path of the argument, what it is, and what to do instead."""
+        return cls(f"{argument} cannot be sent to a worker: it is {what}; {advice}", argument=argument, reason=what)
+
+
+class UnshareableResult(XMEError, TypeError):
+    """A function's result cannot travel back. Fields: ``row``, ``function``, ``reason``."""
+
+    row: int
+    function: str
+    reason: str
+
+    @classmethod
+    def of(cls, function: str, row: int, reason: str) -> UnshareableResult:
+        """Make the error from the function's name, its row and why its result does not pickle."""
+        return cls(f"the result of {function}, row {row}, cannot be sent back ({reason}): return plain data, arrays or "
+                   "something that pickles", function=function, row=row, reason=reason)
+
+
+class RemoteError(XMEError, RuntimeError):
+    """Stands for a worker's exception that does not pickle. Fields: ``type_name``, ``text``."""
+
+    type_name: str
+    text: str
+
+    @classmethod
+    def of(cls, type_name: str, text: str) -> RemoteError:
+        """Make the error from the name of the class and the text of the exception that stayed behind."""
+        return cls(f"{type_name}: {text} (an exception that does not pickle, so this one stands for it; give its class "
+                   "picklable arguments or a __reduce__)", type_name=type_name, text=text)
+
+
+class WorkerTraceback(XMEError):
+    """The traceback of an exception where it happened, as text; the cause of what the caller gets."""
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "for an unknown reason"
+    if exitcode >= 0:
+        return f"with exit code {exitcode} (os._exit, or a crash of the interpreter)"
+    try:
+        name = _signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    cause = {
+        "SIGKILL": " (kill -9, or the kernel was out of memory)",
+        "SIGSEGV": " (a crash in C code: a faulty extension or ctypes)",
+        "SIGBUS": " (memory behind a mapping vanished)",
+        "SIGABRT": " (C code called abort)",
+    }.get(name, "")
+    return f"by {name}{cause}"
+
+
+class WorkerDied(XMEError, RuntimeError):
+    """The worker died while it was on a row. Fields: ``row``, ``function``, ``pid``, ``exitcode`` (negative: signal)."""
+
+    row: int
+    function: str
+    pid: int
+    exitcode: int | None
+
+    @classmethod
+    def of(cls, function: str, row: int, pid: int, exitcode: int | None) -> WorkerDied:
+        """Make the error from the function's name, the row, and the worker's pid and exit code."""
+        message = (
+            f"the worker with pid {pid} died {_death(exitcode)} while it ran {function}, row {row}; the other rows are "
+            "not affected, and retries=1 would run this one again (it may have had effects)"
+        )
+        return cls(message, function=function, row=row, pid=pid, exitcode=exitcode)
+
+
+class CrewFailed(XMEError, RuntimeError):
+    """Workers died one after the other before they could do anything. Fields: ``deaths``, ``exitcode``."""
+
+    deaths: int
+    exitcode: int | None
+
+    @classmethod
+    def of(cls, deaths: int, exitcode: int | None, reason: str = "") -> CrewFailed:
+        """Make the error from the number of deaths in a row, the last exit code, and what a worker still could say."""
+        message = (
+            f"{deaths} workers in a row died before they could run anything, the last {_death(exitcode)}: "
+            + (reason or "look for an initializer that fails, or for a program that has no "
+               "`if __name__ == '__main__':` around its calls (needed under spawn and forkserver)")
+        )
+        return cls(message, deaths=deaths, exitcode=exitcode)
+
+
+class RowTimeout(XMEError, TimeoutError):
+    """A call was not done in time. Fields: ``timeout`` (s), ``rows`` (unfinished), ``results`` (row -> result)."""
+
+    timeout: float
+    rows: tuple[int, ...]
+    results: dict[int, Any]
+
+    @classmethod
+    def of(cls, timeout: float, rows: tuple[int, ...], results: dict[int, Any]) -> RowTimeout:
+        """Make the error from the time limit in seconds, the rows it left unfinished, and the finished results."""
+        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        message = (
+            f"the call was not done after {timeout:g} s: {len(rows)} rows are unfinished ({shown}), their workers were "
+            "stopped; .results has the rows that finished"
+        )
+        return cls(message, timeout=timeout, rows=rows, results=results)
+
+
+class RowErrors(ExceptionGroup):
+    """Several rows of a call failed. Fields: ``results`` (row -> result) and ``failures`` (row -> exception)."""
+
+    results: dict[int, Any]
+    failures: dict[int, BaseException]
+
+    @classmethod
+    def of(cls, failures: dict[int, Exception], results: dict[int, Any]) -> RowErrors:
+        """Make the group from the failed and the finished rows."""
+        total = len(failures) + len(results)
+        group = cls(f"{len(failures)} of {total} rows failed", list(failures.values()))
+        group.failures, group.results = dict(failures), results
+        return group
+
+    def __reduce__(self) -> Any:
+        return _rebuild_group, (self.message, list(self.exceptions), self.__dict__)
+
+    def derive(self, excs: Any) -> RowErrors:
+        """Keep the class when ``split`` or ``except*`` takes a part; ``results`` and ``failures`` go with it."""
+        part = RowErrors(self.message, excs)
+        part.results = self.results
+        part.failures = {row: error for row, error in self.failures.items() if error in part.exceptions}
+        return part
+
+
+def _rebuild_group(message: str, exceptions: list[Exception], fields: dict[str, Any]) -> RowErrors:
+    group = RowErrors(message, exceptions)
+    group.__dict__.update(fields)
+    return group
+
+
+class CallingWarning(UserWarning):
+    """A keyword was also appended to ``*args``, as the manual has it; ``calling="python"`` turns that off."""
