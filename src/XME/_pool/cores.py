@@ -1,0 +1,68 @@
+"""How many processes make sense here: the cores that this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+
+# What an outer crew leaves to each of its workers; set in a worker, so that crews within crews do not multiply.
+_share: int | None = None
+
+
+def available_cores() -> int:
+    """Give the number of cores that this process may use: affinity, cgroup quota and an outer crew's share count.
+
+    >>> available_cores() >= 1
+    True
+    """
+    cores = min(_by_affinity(), _by_quota(_ROOT, Path("/proc/self/cgroup")))
+    return cores if _share is None else max(1, min(cores, _share))
+
+
+def limit_cores(share: int | None) -> None:
+    """Say in a worker how many processes it may start in its turn (None: as many as there are cores)."""
+    global _share
+    _share = share
+
+
+def _by_affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _by_quota(root: Path, memberships: Path) -> int:
+    """Give the smallest quota of this process's cgroup and its ancestors, rounded up; no quota is no limit."""
+    quotas = [quota for folder in _cgroup_folders(root, memberships) if (quota := _quota(folder)) is not None]
+    return max(1, math.ceil(min(quotas))) if quotas else 1 << 30
+
+
+def _cgroup_folders(root: Path, memberships: Path) -> list[Path]:
+    try:
+        lines = memberships.read_text().splitlines()
+    except OSError:
+        return []
+    folders = [root, root / "cpu"]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        base = root if not controllers else root / "cpu" if "cpu" in controllers.split(",") else None
+        # A path with ".." is outside what this container sees; its limit then stands at the root that it does see.
+        parts = [part for part in path.split("/") if part]
+        if base is not None and ".." not in parts:
+            folders += [base.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return folders
+
+
+def _quota(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return float(quota) / float(period) if quota != "max" and float(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
