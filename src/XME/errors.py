@@ -132,7 +132,7 @@ class NameUnknown(XMEError, FileNotFoundError):
     @classmethod
     def of(cls, name: str) -> NameUnknown:
         """Make the error from the public name."""
-        return cls(f"nothing is shared under the name {name!r}: it was never made, or the last process that used it has "
+        return cls(f"nothing is shared under the name {name!r}: it was never made, or its last user has "
                    "ended; `python -m XME ls` lists what there is", name=name)
 
 
@@ -202,7 +202,7 @@ def _death(exitcode: int | None) -> str:
 
 
 class WorkerDied(XMEError, RuntimeError):
-    """The worker died while it was on a row. Fields: ``row``, ``function``, ``pid``, ``exitcode`` (negative: signal)."""
+    """The worker died while on a row. Fields: ``row``, ``function``, ``pid``, ``exitcode`` (negative: a signal)."""
 
     row: int
     function: str
@@ -271,7 +271,7 @@ class RowErrors(ExceptionGroup):
     def __reduce__(self) -> Any:
         return _rebuild_group, (self.message, list(self.exceptions), self.__dict__)
 
-    def derive(self, excs: Any) -> RowErrors:
+    def derive(self, excs: Any) -> RowErrors:  # type: ignore[override] # the overloads are for any exception group
         """Keep the class when ``split`` or ``except*`` takes a part; ``results`` and ``failures`` go with it."""
         part = RowErrors(self.message, excs)
         part.results = self.results

@@ -1,0 +1,1 @@
+"""Processes, bytes and locks: no values, no pools."""

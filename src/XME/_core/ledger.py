@@ -1,0 +1,69 @@
+"""The ledger: which names exist, written before they are made.
+
+One append-only area per participant, so that nobody needs a lock. An entry is 16 bytes, written by one pwrite that
+lies within one page, and so is there or not::
+
+    + 0   serial number << 8 | kind
+    + 8   owner: the serial number of the container or call that the name belongs to, 0 if it stands for itself
+
+An entry is cleared (all zero) when its name is unlinked, and its place is used again. Entries of a dead participant
+stay until his names are swept; the next one with his number goes on behind them. pwrite is used and not a mapping,
+because the areas are sparse: where tmpfs is full, pwrite fails, and a store into a mapping would be a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from XME._core import layout
+
+_ENTRY = struct.Struct("<QQ")
+_STEP = 1 << 16
+CAPACITY = layout.LEDGER_BYTES // _ENTRY.size
+
+
+class Kind(enum.IntEnum):
+    """What a name stands for."""
+
+    CONTAINER = 1
+    CALL = 2
+    RESULT = 3
+    CREW = 4
+
+
+class Entry(NamedTuple):
+    """One name: its place in the area, serial number, kind, and the serial number of its owner."""
+
+    place: int
+    serial: int
+    kind: Kind
+    owner: int
+
+
+def _offset(number: int, index: int) -> int:
+    return layout.LEDGER_AT + number * layout.LEDGER_BYTES + index * _ENTRY.size
+
+
+def write(fd: int, number: int, entry: Entry) -> None:
+    """Write an entry; OSError (ENOSPC) if the file system is full."""
+    os.pwrite(fd, _ENTRY.pack(entry.serial << 8 | entry.kind, entry.owner), _offset(number, entry.place))
+
+
+def clear(fd: int, number: int, index: int) -> None:
+    """Clear an entry: its name is gone."""
+    os.pwrite(fd, bytes(_ENTRY.size), _offset(number, index))
+
+
+def read(fd: int, number: int, end: int) -> Iterator[Entry]:
+    """Yield the entries of a participant's area, of which `end` have ever been used."""
+    for first in range(0, end, _STEP // _ENTRY.size):
+        wanted = min(_STEP, (end - first) * _ENTRY.size)
+        data = os.pread(fd, wanted, _offset(number, first))
+        whole = len(data) - len(data) % _ENTRY.size
+        for k, (word, owner) in enumerate(_ENTRY.iter_unpack(data[:whole])):
+            if word:
+                yield Entry(first + k, word >> 8, Kind(word & 0xFF), owner)

@@ -1,0 +1,192 @@
+"""The names that this process made in one domain.
+
+Every name is in the ledger before it exists and leaves it after it is gone. A name that no other process can know is
+unlinked when its maker drops it; one that was handed out lives until the domain ends.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from XME._core import layout, ledger, memory, names
+from XME.errors import DomainEnded, XMEError
+
+
+def unlink_both(domain_id: str, serial: int) -> None:
+    """Unlink the segment and the semaphore with this serial number, whichever there are."""
+    name = names.name_of(domain_id, serial)
+    memory.unlink(names.path_of(name))
+    memory.unlink(names.semaphore_path(name))
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A name that this process made: where the ledger has it, and whether another process may know it."""
+
+    index: int
+    handed: bool
+
+
+class Keeper(Protocol):
+    """What the name book needs of its domain."""
+
+    id: str
+    fd: int
+    number: int
+
+    @property
+    def ended(self) -> bool:
+        """True once the domain's opener has ended."""
+
+    def require(self) -> None:
+        """Join if need be; DomainEnded if there is nothing to join."""
+
+    def row(self, number: int) -> memoryview:
+        """Return a participant's row as words."""
+
+    def incarnation_of(self, number: int) -> int:
+        """Return the incarnation in a row."""
+
+    def entries(self, number: int) -> Iterator[ledger.Entry]:
+        """Yield a participant's ledger entries."""
+
+    def take_block(self) -> int:
+        """Return the number of a fresh block of names."""
+
+
+class NameBook:
+    """What one process has made in one domain; begun anew at each joining."""
+
+    def __init__(self, domain: Keeper) -> None:
+        self._domain = domain
+        self._lock = threading.RLock()
+        self._owned: dict[int, _Owned] = {}
+        # Finalizers append here and do nothing else: one may run inside any critical section of its own thread.
+        self._dropped: deque[int] = deque()
+        self._handed_below = 0
+        self._next_serial = self._block_end = 0
+        self._free_entries: list[int] = []
+
+    def __len__(self) -> int:
+        """Return how many names of ours exist."""
+        return len(self._owned)
+
+    def take_over(self, fd: int, number: int) -> None:
+        """Find the free places in the ledger area of the number that was given; a predecessor's entries stay."""
+        used = {entry.place for entry in ledger.read(fd, number, self._domain.row(number)[layout.R_LEDGER_END])}
+        self._free_entries = [k for k in range(max(used, default=-1), -1, -1) if k not in used]
+        self._domain.row(number)[layout.R_LEDGER_END] = max(used, default=-1) + 1
+
+    def enter(self, kind: ledger.Kind, owner: int = 0) -> int:
+        """Write a new name into the ledger and return its serial number; what it names is made after that.
+
+        Raises:
+            DomainEnded: the domain's opener has ended.
+            SharedMemoryFull: the ledger cannot grow.
+        """
+        domain = self._domain
+        domain.require()
+        self.tidy()
+        with self._lock:
+            serial = self._take_serial()
+            index = self._take_entry()
+            with memory.room_for(16):
+                ledger.write(domain.fd, domain.number, ledger.Entry(index, serial, kind, owner))
+            self._owned[serial] = _Owned(index, handed=False)
+        return serial
+
+    def _take_serial(self) -> int:
+        if self._next_serial == self._block_end:
+            block = self._domain.take_block()
+            self._next_serial = block * layout.BLOCK_NAMES
+            self._block_end = self._next_serial + layout.BLOCK_NAMES
+            if self._block_end > 1 << names.SERIAL_BITS:
+                msg = f"domain {self._domain.id} has used up its names (2**{names.SERIAL_BITS}): start it again"
+                raise XMEError(msg)
+        self._next_serial += 1
+        return self._next_serial - 1
+
+    def _take_entry(self) -> int:
+        if self._free_entries:
+            return self._free_entries.pop()
+        row = self._domain.row(self._domain.number)
+        index = row[layout.R_LEDGER_END]
+        if index >= ledger.CAPACITY:
+            msg = f"this process has {ledger.CAPACITY:,} names in shared memory, its limit: drop some containers"
+            raise XMEError(msg)
+        # Raised before the entry is written: whoever sweeps reads that far.
+        row[layout.R_LEDGER_END] = index + 1
+        return int(index)
+
+    def confirm(self, serial: int) -> None:
+        """Look at `ended` once more after a name was made: whoever swept before could not see it.
+
+        Raises:
+            DomainEnded: the domain ended meanwhile; the name is unlinked again.
+        """
+        if self._domain.ended:
+            self.unlink(serial)
+            raise DomainEnded.of(self._domain.id)
+
+    def unlink(self, serial: int) -> None:
+        """Unlink a name that this process made, and clear its entry; nothing happens if it is not ours."""
+        with self._lock:
+            owned = self._owned.pop(serial, None)
+            if owned is None:
+                return
+            unlink_both(self._domain.id, serial)
+            ledger.clear(self._domain.fd, self._domain.number, owned.index)
+            self._free_entries.append(owned.index)
+
+    def mark_handed(self, serial: int) -> None:
+        """Remember that another process may know this name: it then lives until the domain ends."""
+        owned = self._owned.get(serial)
+        if owned is not None:
+            owned.handed = True
+
+    def hand_all(self) -> None:
+        """Before a fork: every name that lives now is known to the child."""
+        self._handed_below = self._next_serial
+
+    def note_drop(self, serial: int) -> None:
+        """Leave word that nothing here refers to a name any more; called by finalizers, so it takes no lock."""
+        self._dropped.append(serial)
+
+    def tidy(self) -> None:
+        """Unlink what was dropped and never handed out; called by ordinary operations, outside critical sections."""
+        while self._dropped:
+            try:
+                serial = self._dropped.popleft()
+            except IndexError:
+                return
+            self._unlink_if_private(serial)
+
+    def unlink_private(self) -> None:
+        """Unlink every name of ours that nobody else can know; the process is leaving."""
+        self.tidy()
+        for serial in list(self._owned):
+            self._unlink_if_private(serial)
+
+    def _unlink_if_private(self, serial: int) -> None:
+        owned = self._owned.get(serial)
+        if owned is not None and not owned.handed and serial >= self._handed_below:
+            self.unlink(serial)
+
+    def settle(self, number: int, incarnation: int, kind: ledger.Kind) -> list[int]:
+        """Unlink the names of one kind that a dead participant left, and return their serial numbers.
+
+        Nothing is touched if the number was given again: its new owner goes on with the entries.
+        """
+        domain = self._domain
+        domain.require()
+        settled = []
+        for entry in domain.entries(number):
+            if entry.kind == kind and domain.incarnation_of(number) == incarnation:
+                unlink_both(domain.id, entry.serial)
+                ledger.clear(domain.fd, number, entry.place)
+                settled.append(entry.serial)
+        return settled

@@ -1,0 +1,115 @@
+"""The domains of this process: which one is the program's, joining, leaving, forks, the end.
+
+Nothing is passed in the environment: a process joins when it opens or unpickles its first handle, lazily also after a
+fork, so exactly those join that need to.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+
+from XME._core import layout, sweep
+from XME._core.domain import Domain, create, inspect
+
+_domains: dict[str, Domain] = {}
+_program: Domain | None = None
+_lock = threading.RLock()
+_exit_handlers_of = -1
+
+
+def program_domain() -> Domain:
+    """Return the domain of this program: the first that this process opened or joined, else a new one.
+
+    Raises:
+        DomainEnded: this process outlived the program that it belongs to.
+    """
+    global _program
+    domain = _program
+    if domain is not None and domain.joined and not domain.ended:
+        return domain
+    with _lock:
+        if _program is None:
+            sweep.sweep_dead_domains()
+            _program = create(label=" ".join(sys.argv[:2]))
+            remember(_program)
+        _program.require()
+        _leave_at_exit()
+        return _program
+
+
+def remember(domain: Domain) -> None:
+    """Keep a domain that this process has just opened, and leave it at the process's end."""
+    _domains[domain.id] = domain
+    _leave_at_exit()
+
+
+def join(domain_id: str) -> Domain:
+    """Return a domain by its id, and join it if this process has not yet.
+
+    Raises:
+        DomainEnded: its opener has ended, or there is none.
+        DomainFull: it holds no more processes.
+    """
+    global _program
+    domain = _domains.get(domain_id)
+    if domain is not None and domain.joined:
+        return domain
+    with _lock:
+        domain = _domains.get(domain_id)
+        if domain is None:
+            domain = inspect(domain_id)
+            domain.adopt()
+            _domains[domain_id] = domain
+        domain.require()
+        _leave_at_exit()
+        if _program is None and domain.kind == layout.PROGRAM:
+            _program = domain
+        return domain
+
+
+def leave(domain: Domain) -> None:
+    """Leave one domain now."""
+    with _lock:
+        domain.leave()
+        _domains.pop(domain.id, None)
+
+
+def leave_all() -> None:
+    """Leave every domain that this process itself joined; runs at its end."""
+    global _program
+    with _lock:
+        for domain in list(_domains.values()):
+            leave(domain)
+        _program = None
+
+
+def _leave_at_exit() -> None:
+    global _exit_handlers_of
+    if _exit_handlers_of == os.getpid():
+        return
+    _exit_handlers_of = os.getpid()
+    util = sys.modules.get("multiprocessing.util")
+    if util is None:
+        atexit.register(leave_all)
+    else:
+        # A child of multiprocessing ends without atexit; and a parent joins its children at exit, who still need the
+        # domain: a low priority runs after that.
+        util.Finalize(None, leave_all, exitpriority=-100)
+
+
+def _before_fork() -> None:
+    for domain in list(_domains.values()):
+        domain.names.hand_all()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for domain in list(_domains.values()):
+        domain.forget_after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
