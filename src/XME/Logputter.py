@@ -89,7 +89,7 @@ def _to_stream(stream: Any, text: str) -> None:
     fd = _descriptor(stream)
     if fd is None:
         with _Threads.lock:
-            stream.write(text)
+            _write_text(stream, text)
         return
     with _alone(fd):
         if stream in (sys.__stdout__, sys.__stderr__):
@@ -97,8 +97,16 @@ def _to_stream(stream: Any, text: str) -> None:
             stream.flush()
             _write_all(fd, text.encode(stream.encoding or "utf-8", "backslashreplace"))
         else:
-            stream.write(text)
+            _write_text(stream, text)
             stream.flush()
+
+
+def _write_text(stream: Any, text: str) -> None:
+    # A character that the screen does not know must not fail the row that logs it.
+    try:
+        stream.write(text)
+    except UnicodeEncodeError as error:
+        stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
 
 
 def _to_file(name: str, text: str) -> None:
