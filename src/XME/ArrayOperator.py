@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from itertools import accumulate
@@ -128,7 +128,7 @@ class ArrayOperator:
     def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], calnum: int | None = None) -> None:
         self.args = args
         self.kwargs = kwargs
-        self.rows = _count_rows([len(value) for value in (*args, *kwargs.values()) if isinstance(value, Array)], calnum)
+        self.rows = count_rows(args, kwargs, calnum)
 
     def row(self, i: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Give the positional and the keyword arguments of row ``i``; the cost is that of one look-up a column.
@@ -146,7 +146,13 @@ def _resolve(args: tuple[Any, ...], kwargs: Mapping[str, Any], i: int) -> tuple[
     )
 
 
-def _count_rows(lengths: list[int], calnum: int | None) -> int:
+def count_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any], calnum: int | None = None) -> int:
+    """Give the number of rows that arguments make, as :class:`ArrayOperator` does.
+
+    >>> count_rows((Array("abc"), 1), {"b": Array("x")})
+    3
+    """
+    lengths = [len(value) for value in (*args, *kwargs.values()) if isinstance(value, Array)]
     if not lengths:
         return 1 if calnum is None else calnum
     rows = max(lengths)
@@ -196,6 +202,12 @@ class Entry:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     rows: int
+    # whether some argument is given by XME where the row runs; looked at once, because workers ask for each row
+    injects: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        markers = [None for value in (*self.args, *self.kwargs.values()) if isinstance(value, Injected)]
+        object.__setattr__(self, "injects", bool(markers))
 
     @property
     def name(self) -> str:
@@ -205,11 +217,6 @@ class Entry:
         'pow'
         """
         return name_of(self.function)
-
-    @cached_property
-    def injects(self) -> bool:
-        """Whether some argument is given by XME where the row runs."""
-        return any(isinstance(value, Injected) for value in (*self.args, *self.kwargs.values()))
 
     def call(self, row: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Give the row's arguments, columns resolved, markers untouched."""
@@ -251,15 +258,15 @@ class ExecutionTable:
     timeout: float | None = None
     retries: int = 0
     progress: bool = False
+    # the number of rows, without the guard's
+    row_count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "row_count", sum([entry.rows for entry in self.entries]))
 
     @cached_property
     def _ends(self) -> list[int]:
         return list(accumulate(entry.rows for entry in self.entries))
-
-    @property
-    def row_count(self) -> int:
-        """The number of rows, without the guard's."""
-        return self._ends[-1] if self._ends else 0
 
     def locate(self, row: int) -> tuple[int, int]:
         """Give the place of a flat row number: (index of its entry, row within it); the guard's is behind the last.

@@ -18,6 +18,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -47,11 +48,11 @@ def _shut_down(executor: Any, pid: int) -> None:
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _restore(token: str) -> XME:
+def _restore(cls: type[XME], token: str) -> XME:
     """Give the object with this token: itself where it was made, elsewhere the one that stands for it there."""
     known = _known.get(token)
     if known is None:
-        known = XME.__new__(XME)
+        known = cls.__new__(cls)
         known._token = token
         known = _known.setdefault(token, known)
     return known
@@ -130,7 +131,6 @@ class XME:
         self._clear_executor()
 
     def _clear_executor(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._executor: Any = None
         self._borrowed: Any = None
@@ -279,8 +279,6 @@ class XME:
     def _current(self) -> Any:
         """Give the executor that runs rows in this process; the own one is made when it is first wanted."""
         self._check_open()
-        if self._pid != os.getpid():
-            self._move_in()
         if self._executor is None:
             with self._lock:
                 if self._executor is None:
@@ -341,8 +339,6 @@ class XME:
         <XME of abs, closed>
         """
         self._closed = True
-        if self._pid != os.getpid():
-            return
         if self._finalizer is not None and self._finalizer.detach() is not None:
             self._executor.shutdown(wait=True)
 
@@ -359,8 +355,9 @@ class XME:
     # The functions are state and not constructor arguments: a function that refers to this object through its globals
     # makes a circle, which pickle closes only after the object itself exists.
     def __reduce__(self) -> Any:
-        state = (self.functions, self._options, self.logobj, self._left_for_workers())
-        return _restore, (self._token,), state
+        # No bar in a worker: several of them would draw over each other and over the caller's own.
+        options = replace(self._options, progress=False)
+        return _restore, (type(self), self._token), (self.functions, options, self.logobj, self._left_for_workers())
 
     def __setstate__(self, state: tuple[Any, Options, Logputter | None, int]) -> None:
         if "_options" not in self.__dict__:
@@ -391,4 +388,10 @@ def _header(pnum: int | None) -> str:
     )
 
 
+def _settle_in_child() -> None:
+    for xme in list(_known.values()):
+        xme._move_in()
+
+
+os.register_at_fork(after_in_child=_settle_in_child)
 build = XME

@@ -4,7 +4,6 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
-import loky
 import pytest
 
 from XME.Engine import XME
@@ -165,10 +164,11 @@ def test_progress_leaves_its_last_line(pool, capsys):
 
 
 def test_loky():
+    loky = pytest.importorskip("loky")
     executor = loky.ProcessPoolExecutor(2)
     try:
         offset = 5
-        xme = XME(lambda n, print=print: n + offset, executor=executor)
+        xme = XME(lambda n, logobj: n + offset + (logobj is None), executor=executor)
         assert xme.fun(xme.Array(range(4))) == (5, 6, 7, 8)
         with pytest.raises(ValueError, match="3") as caught:
             XME(picky, executor=executor).fun(XME.Array([2, 3]))

@@ -12,8 +12,8 @@ import threading
 
 import pytest
 
+import XME.Logputter
 from tests.helpers import ROOT
-from XME import Logputter as module
 from XME.Logputter import Logputter
 
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
@@ -107,7 +107,7 @@ def test_the_file_is_appended_to_wherever_the_process_goes(tmp_path, monkeypatch
 
 
 def test_a_missing_folder_is_an_error_at_once(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder .*make it first"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*make it first"):
         Logputter(tmp_path / "nowhere" / "log")
     with pytest.raises(IsADirectoryError, match="it is a folder"):
         Logputter(tmp_path)
@@ -127,7 +127,7 @@ def test_it_pickles_by_its_settings(tmp_path):
 
 
 def test_where_there_are_no_record_locks_a_file_stands_in(monkeypatch, tmp_path, capsys):
-    real, refused = module.fcntl.lockf, []
+    real, refused = XME.Logputter.fcntl.lockf, []
 
     def lockf(fd, command, *rest):
         if not os.path.samestat(os.fstat(fd), os.stat(stand_in)):
@@ -135,11 +135,11 @@ def test_where_there_are_no_record_locks_a_file_stands_in(monkeypatch, tmp_path,
             raise OSError(errno.ENOTSUP, "no locks here")
         return real(fd, command, *rest)
 
-    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
-    os.close(module._stand_in())
+    monkeypatch.setattr(XME.Logputter.tempfile, "gettempdir", lambda: str(tmp_path))
+    os.close(XME.Logputter._stand_in())
     stand_in = tmp_path / f"XME-screen-{os.getuid()}.lock"
     before = len(os.listdir("/dev/fd"))
-    monkeypatch.setattr(module.fcntl, "lockf", lockf)
+    monkeypatch.setattr(XME.Logputter.fcntl, "lockf", lockf)
     Logputter(tmp_path / "log", **BARE).write_log("x")
     monkeypatch.undo()
     assert (refused != [], (tmp_path / "log").read_text()) == (True, "x\n")
@@ -150,7 +150,7 @@ def test_a_child_forked_while_a_thread_writes_can_write(tmp_path):
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with module._Threads.lock:
+        with XME.Logputter._Threads.lock:
             held.set()
             done.wait(20)
 

@@ -19,9 +19,9 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, NoReturn
 
-from XME.ArrayOperator import Array, ArrayOperator, Entry, Injected, name_of
+from XME.ArrayOperator import Array, Entry, Injected, count_rows, name_of
 from XME.errors import CallingWarning
 
 # The names that XME gives to functions. Those with None are reserved: nothing can be given for them yet.
@@ -87,6 +87,16 @@ def _stub(parameters: _Parameters, name: str) -> Callable[..., dict[str, Any]] |
     return stub  # type: ignore[no-any-return]
 
 
+class _Wanted(NamedTuple):
+    """A parameter that XME fills: its name, its place among the positional ones, and what it gets."""
+
+    name: str
+    place: int | None
+    positional_only: bool
+    marker: Injected | None
+    is_required: bool
+
+
 class Binder:
     """A function's signature, looked at once; ``bind`` then costs a few microseconds a call.
 
@@ -116,7 +126,11 @@ class Binder:
         self._double_star = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
         self._calnum_is_ours = all(parameter.name != "calnum" for parameter in named)
         places = {parameter.name: place for place, parameter in enumerate(self._positional)}
-        self._wanted = [(p, places.get(p.name)) for p in named if p.name in INJECTABLE]
+        self._wanted = [
+            _Wanted(p.name, places.get(p.name), p.kind is p.POSITIONAL_ONLY, INJECTABLE[p.name], p.default is p.empty)
+            for p in named
+            if p.name in INJECTABLE
+        ]
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Entry:
         """Bind one call.
@@ -131,18 +145,19 @@ class Binder:
             self._merge(self._double_star, keywords)
         if self._call is not None:
             args = self._bind_signature(self._call, args, keywords)
-        rows = ArrayOperator(args, keywords, calnum).rows
-        return Entry(self.function, args, keywords, rows)
+        return Entry(self.function, args, keywords, count_rows(args, keywords, calnum))
 
     def _bind_signature(
         self, call: Callable[..., dict[str, Any]], args: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[Any, ...]:
+        if not self._appends:
+            if self._wanted:
+                args = self._inject(args, keywords)
+            call(*args, **keywords)
+            return args
         given = set(keywords)
         args = self._inject(args, keywords)
-        bound = call(*args, **keywords)
-        if self._appends:
-            args = self._append(args, keywords, bound, given)
-        return args
+        return self._append(args, keywords, call(*args, **keywords), given)
 
     def _merge(self, name: str, keywords: dict[str, Any]) -> None:
         value = keywords[name]
@@ -162,18 +177,16 @@ class Binder:
             keywords[key] = item
 
     def _inject(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
-        for parameter, place in self._wanted:
-            positional_only = parameter.kind is parameter.POSITIONAL_ONLY
-            own = (place is not None and place < len(args)) or (parameter.name in keywords and not positional_only)
-            if own:
+        for name, place, positional_only, marker, is_required in self._wanted:
+            if (place is not None and place < len(args)) or (name in keywords and not positional_only):
                 continue
-            marker = INJECTABLE[parameter.name]
             if marker is None:
-                self._refuse_if_needed(parameter)
+                if is_required:
+                    self._refuse(name)
             elif place is not None and positional_only:
                 args = self._inject_at(place, marker, args)
             else:
-                keywords[parameter.name] = marker
+                keywords[name] = marker
         return args
 
     def _inject_at(self, place: int, marker: Injected, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -181,13 +194,12 @@ class Binder:
         # A required parameter in between is missing, and the call of the stub says so.
         return args if inspect.Parameter.empty in between else (*args, *between, marker)
 
-    def _refuse_if_needed(self, parameter: inspect.Parameter) -> None:
-        if parameter.default is parameter.empty:
-            message = (
-                f"{self.name}() needs {parameter.name!r}, which this version of XME does not give to functions yet: "
-                f"pass one of your own ({parameter.name}=...) or give the parameter a default"
-            )
-            raise NotImplementedError(message)
+    def _refuse(self, name: str) -> NoReturn:
+        message = (
+            f"{self.name}() needs {name!r}, which this version of XME does not give to functions yet: "
+            f"pass one of your own ({name}=...) or give the parameter a default"
+        )
+        raise NotImplementedError(message)
 
     def _append(
         self, args: tuple[Any, ...], keywords: dict[str, Any], bound: dict[str, Any], given: set[str]
