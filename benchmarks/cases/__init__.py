@@ -1,0 +1,1 @@
+"""The cases: each module asks one question and names it ``CASE``."""
