@@ -1,23 +1,30 @@
 """Plots from the raw samples: ``python -m benchmarks.plot [FILE.json] [--output FOLDER] [--format svg]``.
 
-One picture with a panel for each case; in it a bar per rival to the median, a line from there to the 90th percentile,
-and a dot at the maximum. The axis is logarithmic: the rivals lie decades apart.
+One picture with a panel for each case; in it a dot per rival at the median, a line from there to the 90th percentile,
+and a small mark at the maximum. The axis is logarithmic, because the rivals lie decades apart; so there are dots and no
+bars, whose length would mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registry import TITLES, need
+from benchmarks.registry import CASES, TITLES, need
 from benchmarks.table import median, number, percentile
 
 RESULTS = Path(__file__).parent / "results"
-OURS, THEIRS, INK = "#1b6ca8", "#b9c2cb", "#30363d"
-# Cases whose figures are not a time or a size that a logarithmic axis can show.
-WITHOUT_PLOT = {"leak"}
+OURS, THEIRS, INK = "#1b6ca8", "#8b96a3", "#30363d"
+# What the README shows: case and label.
+SHORT = (("task_single", ""), ("task_guided", ""), ("one_row", ""), ("handover", "128 MB"))
+
+Record = dict[str, Any]
+Key = tuple[str, str]
 
 
 def newest(folder: Path = RESULTS) -> Path:
@@ -32,52 +39,67 @@ def _date(path: Path) -> str:
     return str(json.loads(path.read_text()).get("environment", {}).get("date", ""))
 
 
-def panels(document: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Group the records into panels, the fastest rival last, which is on top of a bar chart."""
-    grouped: dict[str, list[dict[str, Any]]] = {}
-    for record in document["records"]:
-        if record["case"] not in WITHOUT_PLOT:
-            title = record["question"] + (f": {record['label']}" if record["label"] else "")
-            grouped.setdefault(title, []).append(record)
-    return [(title, sorted(block, key=lambda record: -median(record["samples"]))) for title, block in grouped.items()]
+def panels(document: dict[str, Any], chosen: Sequence[Key] | None = None) -> list[tuple[str, list[Record]]]:
+    """Group the records into panels, in the order of the cases, the fastest rival last, which is on top.
+
+    What has nothing to be compared with gets no panel: it is in the table.
+    """
+    grouped: dict[Key, list[Record]] = {}
+    for record in sorted(document["records"], key=lambda record: CASES.index(record["case"])):
+        grouped.setdefault((record["case"], record["label"]), []).append(record)
+    blocks = [grouped[key] for key in chosen or grouped if len(grouped.get(key, ())) > 1]
+    return [(_title(block[0]), sorted(block, key=lambda record: -median(record["samples"]))) for block in blocks]
 
 
-def _draw_panel(axes: Any, title: str, block: list[dict[str, Any]]) -> None:
+def _title(record: Record) -> str:
+    text = f"{record['label']}: {record['question']}" if record["label"] else record["question"]
+    return textwrap.fill(text, 56)
+
+
+def _draw_panel(axes: Any, title: str, block: list[Record]) -> None:
     for place, record in enumerate(block):
         middle, high, top = (f(record["samples"]) for f in (median, lambda s: percentile(s, 0.9), max))
         color = OURS if record["rival"] == "xme" else THEIRS
-        axes.barh(place, middle, color=color, height=0.62, zorder=2)
-        axes.plot([middle, high], [place, place], color=INK, linewidth=1.2, zorder=3)
-        axes.plot([top], [place], ".", color=INK, markersize=4, zorder=3)
+        axes.plot([middle, high], [place, place], color=color, linewidth=2, zorder=2)
+        axes.plot([top], [place], "|", color=color, markersize=6, zorder=2)
+        axes.plot([middle], [place], "o", color=color, markersize=6, zorder=3)
         axes.annotate(
-            number(middle), (top, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, color=INK
+            number(middle), (top, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8, color=INK
         )
     names = [TITLES.get(record["rival"], record["rival"]).partition(" (")[0] for record in block]
     axes.set_yticks(range(len(block)), names, fontsize=8)
+    axes.set_ylim(-0.6, len(block) - 0.4)
     _dress(axes, title, block)
 
 
-def _dress(axes: Any, title: str, block: list[dict[str, Any]]) -> None:
+def _dress(axes: Any, title: str, block: list[Record]) -> None:
     reach = next((record["reach"] for record in block if record.get("reach")), None)
+    values = [value for record in block for value in (median(record["samples"]), max(record["samples"])) if value > 0]
     if reach:
         axes.axvline(reach, color=OURS, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        values.append(reach)
     axes.set_xscale("log")
-    values = [value for record in block for value in (median(record["samples"]), max(record["samples"])) if value > 0]
-    axes.set_xlim(min(values + ([reach] if reach else [])) / 2, max(values) * 4)
+    # Whole decades, so that two figures that are nearly equal look it; and room on the right for the last number.
+    low, high = math.floor(math.log10(min(values))), math.log10(max(values))
+    axes.set_xlim(10**low * 0.8, 10 ** (max(high, low + 1) + 0.16 * (max(high, low + 1) - low)))
+    axes.xaxis.set_minor_formatter(lambda *_: "")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.12g}")
     axes.set_title(title, fontsize=9, loc="left", color=INK)
     axes.set_xlabel(block[0]["unit"], fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
-    axes.grid(axis="x", which="major", linewidth=0.4, alpha=0.5, zorder=0)
+    axes.grid(axis="both", which="major", linewidth=0.4, alpha=0.5, zorder=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
 
 
-def draw(document: dict[str, Any], target: Path, cases: list[str] | None = None) -> None:
-    """Draw all panels, or those of some cases, into one file; its ending chooses the format."""
+def draw(document: dict[str, Any], target: Path, keys: Sequence[Key] | None = None) -> None:
+    """Draw all panels, or chosen ones, into one file; its ending chooses the format."""
     matplotlib = need("matplotlib")
     matplotlib.use("Agg")
     pyplot = need("matplotlib.pyplot")
-    chosen = panels({"records": [record for record in document["records"] if not cases or record["case"] in cases]})
+    chosen = panels(document, keys)
+    if not chosen:
+        return
     columns = min(2, len(chosen))
     rows = -(-len(chosen) // columns)
     heights = [max(len(block) for _, block in chosen[row * columns : (row + 1) * columns]) for row in range(rows)]
@@ -102,7 +124,7 @@ def draw(document: dict[str, Any], target: Path, cases: list[str] | None = None)
 
 def _caption(environment: dict[str, Any]) -> str:
     return (
-        "bar: median; line: to the 90th percentile; dot: maximum; dashed: to reach; lower is better   |   "
+        "dot: median; line: to the 90th percentile; mark: maximum; dashed: to reach; lower is better   |   "
         f"{environment['cpu']}, {environment['cores']} cores, Python {environment['python']}, "
         f"{environment['date'][:10]}"
     )
@@ -119,9 +141,9 @@ def main() -> None:
     document = json.loads(source.read_text())
     folder = options.output or source.parent
     folder.mkdir(parents=True, exist_ok=True)
-    for suffix, cases in (("", None), ("-short", ["task_single", "task_guided", "one_row", "handover"])):
+    for suffix, keys in (("", None), ("-short", SHORT)):
         target = folder / f"{source.stem}{suffix}.{options.format}"
-        draw(document, target, cases)
+        draw(document, target, keys)
         print(target)
 
 

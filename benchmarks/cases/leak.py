@@ -16,6 +16,9 @@ from benchmarks.work import increment
 TURNS = 10_000
 # What is allowed to be filled once: caches, free lists, segments that are kept warm.
 WARM_UP = 500
+CALLS, DROPS = "calls", "arrays made and dropped"
+# Small: the allocator gives and takes a few pages as it likes. A leak of 100 bytes a turn would be 1 MB.
+REACH = {"file descriptors": 0.0, "mappings": 0.0, "names in /dev/shm": 0.0, "resident, MB": 1.0}
 
 
 def _resident_mb() -> float:
@@ -42,7 +45,8 @@ def _grown(turn: Callable[[], Any], turns: int, what: str) -> list[Series]:
         turn()
     after = counts()
     return [
-        Series([after[name] - before[name]], f"{name}, {what}", {"before": round(before[name], 1)}) for name in before
+        Series([after[name] - before[name]], f"{name}: {what}", {"turns": turns, "before": round(before[name], 1)})
+        for name in before
     ]
 
 
@@ -58,8 +62,16 @@ def _run(rival: str, scale: Scale) -> list[Series]:
     XME = need("XME")
     turns = scale.pick(TURNS, TURNS // 10)
     with XME.XME(increment, pnum=cores()) as xme:
-        calls = _grown(partial(xme.fun, 1), turns, f"{turns:,} calls")
-    return calls + _grown(partial(_create_and_drop, XME), turns, f"{turns:,} arrays made and dropped")
+        calls = _grown(partial(xme.fun, 1), turns, CALLS)
+    return calls + _grown(partial(_create_and_drop, XME), turns, DROPS)
 
 
-CASE = Case("leak", "growth", "more", ("xme",), _run, limit_s=300.0)
+CASE = Case(
+    "leak",
+    "what is there more after many turns than before",
+    "more",
+    ("xme",),
+    _run,
+    reach={f"{name}: {what}": most for name, most in REACH.items() for what in (CALLS, DROPS)},
+    limit_s=300.0,
+)
