@@ -304,9 +304,13 @@ def test_repr_and_build():
     assert repr(Engine(add, abs, pnum=1)) == "<XME of add, abs, pnum=1>"
 
 
-def test_in_its_own_process_it_unpickles_as_itself():
-    xme = Engine(add)
+def test_in_its_own_process_it_unpickles_as_itself(own):
+    xme = Engine(add, progress=True)
+    xme.fun(1)
     assert pickle.loads(pickle.dumps(xme)) is xme
+    xme.fun(1)
+    assert [table.progress for table in own[0].tables] == [True, True]
+    assert len(own) == 1
 
 
 def _in_another_process(monkeypatch):

@@ -16,6 +16,7 @@ import XME.Logputter
 from tests.helpers import ROOT
 from XME.Logputter import Logputter
 
+PATHS = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
 
@@ -76,10 +77,17 @@ def test_the_screen_is_whatever_stdout_is_now(capsys):
     assert (capsys.readouterr().out, paper.getvalue()) == ("captured\n", "redirected\n")
 
 
-def test_real_descriptors_get_it_after_what_was_printed_before(capfd):
-    print("first", end="")
-    Logputter(**BARE).write_log("second")
-    assert capfd.readouterr().out == "firstsecond\n"
+def test_it_comes_after_what_was_printed_before():
+    program = """
+from XME.Logputter import Logputter
+print("first", end="")
+Logputter(time=False, processing=False).write_log("second \\N{SNOWMAN}")
+print("third")
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment |= {"PYTHONPATH": PATHS, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=40, env=environment)
+    assert done.stdout == b"firstsecond \\u2603\nthird\n"
 
 
 def test_no_screen_at_all(monkeypatch, tmp_path):
@@ -192,10 +200,7 @@ def test_lines_of_eight_processes_are_whole(tmp_path, to_file, start_method):
     program, logfile = tmp_path / "program.py", tmp_path / "log"
     program.write_text(PROGRAM)
     command = [sys.executable, str(program), start_method, str(logfile) if to_file else ""]
-    paths = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, timeout=50, env={**os.environ, "PYTHONPATH": paths}
-    )
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=50, env={**os.environ, "PYTHONPATH": PATHS})
     lines = (logfile.read_bytes() if to_file else done.stdout).decode().splitlines()
     assert done.returncode == 0
     assert len(lines) == 80
