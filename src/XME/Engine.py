@@ -335,7 +335,8 @@ class XME:
         """End this object's own workers and wait for them; an executor that was given is left alone.
 
         >>> xme = XME(abs)
-        >>> xme.close(); xme.close(); xme
+        >>> xme.close()
+        >>> xme
         <XME of abs, closed>
         """
         self._closed = True

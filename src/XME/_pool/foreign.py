@@ -23,9 +23,7 @@ class ForeignStatistics:
     failed_rows: int = 0
 
 
-def run_row(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log: Logputter | None
-) -> Any:
+def run_row(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log: Logputter | None) -> Any:
     """Run one row where the executor wants it; print and logobj are made there."""
     args, kwargs = inject(args, kwargs, log)
     return function(*args, **kwargs)

@@ -19,7 +19,8 @@ class ProgressBar:
     >>> import io, rich.console
     >>> paper = io.StringIO()
     >>> bar = ProgressBar(3, console=rich.console.Console(file=paper, width=60))
-    >>> bar.update(3); bar.close()
+    >>> bar.update(3)
+    >>> bar.close()
     >>> "3/3 rows" in paper.getvalue()
     True
     """
