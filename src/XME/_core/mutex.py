@@ -220,13 +220,15 @@ class RobustMutex(Recoverable):
     def _learn(self, epoch: int) -> None:
         """Take over number, incarnation and epoch into the ready-made state words."""
         party = self._party
-        self._mine = 1 + party.number
         base = party.incarnation << INCARNATION_SHIFT | epoch << EPOCH_SHIFT
         self._trying = base | TRYING
         self._holding = base | HOLDING
         self._releasing = base | RELEASING
         self._abandoned = base | ABANDONED
-        self._epoch = epoch
+        self._mine = 1 + party.number
+        # Never an odd one: acquire would take its short way in the middle of a recovery, and the permit that it took
+        # would be lost when the epoch becomes even.
+        self._epoch = epoch if not epoch & 1 else -1
 
     # -- giving back -----------------------------------------------------------------------------------------------
 
