@@ -93,6 +93,7 @@ class RobustMutex(Recoverable):
         self._local = threading.RLock()
         self._phase = FREE
         self._count = 0
+        self._recovering = False
         # Not joined, and no epoch learnt: the next acquire takes the long way.
         self._mine = -1
         self._epoch = -1
@@ -274,6 +275,7 @@ class RobustMutex(Recoverable):
                     self._words[self._mine] = self._abandoned
                 self._phase = FREE
                 self._count = 0
+                self._free_recovery_lock()
                 self._trim()
             except BaseException:  # noqa: S112 - the first exception is the one that is re-raised
                 continue

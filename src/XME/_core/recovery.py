@@ -61,10 +61,12 @@ def pause() -> None:
 class Recoverable:
     """The words, the semaphore and the party of a mutex, and how it is recovered."""
 
-    __slots__ = ("_party", "_post", "_semaphore", "_serial", "_words", "recoveries")
+    __slots__ = ("_party", "_post", "_recovering", "_semaphore", "_serial", "_words", "recoveries")
 
     _party: Party
     _post: Any
+    # True while the recovery lock may be ours; an exception can strike before it is known to be.
+    _recovering: bool
     _words: Any
     _semaphore: Any
     _serial: int
@@ -86,11 +88,11 @@ class Recoverable:
 
     def _recover(self) -> None:
         """Recover the mutex if that is needed and nobody else does; the own word is IDLE or dead."""
-        party = self._party
-        if not party.try_recovery_lock(self._serial):
-            pause()
-            return
+        self._recovering = True
         try:
+            if not self._party.try_recovery_lock(self._serial):
+                pause()
+                return
             epoch = self._words[EPOCH]
             if not epoch & 1:
                 if not self._find_dead():
@@ -106,7 +108,13 @@ class Recoverable:
             self._words[EPOCH] = epoch + 1
             self.recoveries += 1
         finally:
-            party.free_recovery_lock(self._serial)
+            self._free_recovery_lock()
+
+    def _free_recovery_lock(self) -> None:
+        """Free the recovery lock if it may be ours; freeing one that is not does nothing."""
+        if self._recovering:
+            self._party.free_recovery_lock(self._serial)
+            self._recovering = False
 
     def _begin_recovery(self, epoch: int) -> int:
         if epoch + 2 >= 1 << EPOCH_BITS:
