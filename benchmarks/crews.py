@@ -252,7 +252,10 @@ class DaskCrew:
 
 
 class OldXmeCrew:
-    """The manual's own XME 3.3.1: it starts a pool for every call; only the object itself can be kept."""
+    """The manual's own XME 3.3.1: it starts a pool for every call; only the object itself can be kept.
+
+    Each call is followed by its ``clean()``, because else every call leaves a manager process behind.
+    """
 
     pace = 0.01
 
@@ -265,21 +268,25 @@ class OldXmeCrew:
             self._objects[function] = self._xme.XME(function, pnum=cores(), do_with_log=False)
         return self._objects[function]
 
-    def bulk(self, function: Task, count: int) -> Any:
+    def _fun(self, function: Task, *args: Any) -> Any:
         table = self._table(function)
-        return table.fun(table.Array(list(range(count))))
+        table.clean()
+        return table.fun(*args)
+
+    def bulk(self, function: Task, count: int) -> Any:
+        return self._fun(function, self._xme.XME.Array(list(range(count))))
 
     each = bulk
 
     def one(self, function: Task, value: Any) -> Any:
-        return self._table(function).fun(value)
+        return self._fun(function, value)
 
     def rows(self, function: Task, array: Any, count: int) -> Any:
-        table = self._table(function)
-        return table.fun(array, table.Array(list(range(count))))
+        return self._fun(function, array, self._xme.XME.Array(list(range(count))))
 
     def close(self) -> None:
-        """Nothing stays between its calls."""
+        """Nothing but the managers stays between its calls, and they go with the objects."""
+        self._objects.clear()
 
 
 _CREWS: dict[str, Callable[[], Crew]] = {
