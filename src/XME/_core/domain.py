@@ -75,6 +75,11 @@ class Domain:
         self._pid = -1
         self.names = NameBook(self)
 
+    @property
+    def label(self) -> str:
+        """What `python -m XME ls` shows; a named domain's public name."""
+        return bytes(self.words.cast("B")[layout.LABEL]).rstrip(b"\0").decode(errors="replace")
+
     # -- membership ------------------------------------------------------------------------------------------------
 
     @property

@@ -68,6 +68,15 @@ def open_file(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
+def require_owner(fd: int, name: str) -> os.stat_result:
+    """Return the file's status, or raise PermissionError (with the name) if it is another user's."""
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid():
+        msg = f"shared memory {name!r} belongs to user {status.st_uid}, and this is user {os.geteuid()}"
+        raise PermissionError(msg)
+    return status
+
+
 def reopen(fd: int) -> int:
     """Open the same file once more: a descriptor with locks of its own, which the other's closing does not drop."""
     return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)

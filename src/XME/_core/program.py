@@ -11,13 +11,15 @@ import os
 import sys
 import threading
 
-from XME._core import layout, sweep
+from XME._core import layout, registry, sweep
 from XME._core.domain import Domain, create, inspect
+from XME.errors import DomainEnded
 
 _domains: dict[str, Domain] = {}
 _program: Domain | None = None
 _lock = threading.RLock()
 _exit_handlers_of = -1
+_has_swept = False
 
 
 def program_domain() -> Domain:
@@ -32,12 +34,26 @@ def program_domain() -> Domain:
         return domain
     with _lock:
         if _program is None:
-            sweep.sweep_dead_domains()
+            sweep_once()
             _program = create(label=" ".join(sys.argv[:2]))
             remember(_program)
         _program.require()
         _leave_at_exit()
         return _program
+
+
+def sweep_once() -> None:
+    """Sweep what dead programs left, at the first use of shared memory in a program."""
+    global _has_swept
+    if not _has_swept:
+        _has_swept = True
+        sweep.sweep_dead_domains()
+        registry.prune()
+
+
+def known(domain_id: str) -> Domain | None:
+    """Return a domain that this process has opened or joined, or None."""
+    return _domains.get(domain_id)
 
 
 def remember(domain: Domain) -> None:
@@ -75,6 +91,16 @@ def leave(domain: Domain) -> None:
     with _lock:
         domain.leave()
         _domains.pop(domain.id, None)
+        if domain.kind == layout.NAMED:
+            _forget_name(domain)
+
+
+def _forget_name(domain: Domain) -> None:
+    try:
+        inspect(domain.id).close_view()
+    except DomainEnded:
+        # The last one out: the domain is swept, and its public name points nowhere.
+        registry.remove(domain.label, domain.id)
 
 
 def leave_all() -> None:

@@ -7,7 +7,9 @@ The bytes of a segment (all numbers are 8-byte words)::
     16    payload: how many bytes follow the header
     24    serial number, which is in the name too: a segment that is used again gets a new one
     32    kind (ledger.Kind)
-    40    free for the owner: three words, zero at first
+    40    free for the owner, zero at first
+    48    the serial number in a named domain, if it was published and so has a second name there; else zero
+    56    zero
     64    payload
 
 ``multiprocessing.shared_memory.SharedMemory(name)`` opens a segment from any program (and, up to Python 3.12, unlinks
@@ -33,7 +35,9 @@ HEADER_BYTES = 64
 _MAGIC = b"XMESEG\0\1"
 _VERSION = 1
 _HEADER = struct.Struct("<8s4Q24x")
-W_OWNER = 5
+_LOOK = struct.Struct("<8s4Q8xQ8x")
+_SERIAL_AT = 24
+W_OWNER, W_SECOND_SERIAL = 5, 6
 # One write(2) copies at most this much, so that a Ctrl-C is seen in between.
 _CHUNK = 16 << 20
 
@@ -133,6 +137,11 @@ def write_header(fd: int, serial: int, nbytes: int, kind: Kind) -> None:
         os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, nbytes, serial, kind), 0)
 
 
+def renumber(mapping: mmap.mmap, serial: int) -> None:
+    """Write a new serial number into a mapped segment's header; it has been renamed."""
+    struct.pack_into("<Q", mapping, _SERIAL_AT, serial)
+
+
 def write_payload(fd: int, offset: int, source: memoryview | None, wanted: int) -> None:
     """Write contiguous bytes to an offset of the payload with write(2)."""
     if source is None:
@@ -157,8 +166,7 @@ def attach(domain: Domain, serial: int) -> Segment:
     with _lock:
         segment = _attached.get(key)
         if segment is None:
-            segment = attach_anew(domain, serial)
-            _attached[key] = segment
+            segment = _attached.setdefault(key, attach_anew(domain, serial))
         return segment
 
 
@@ -185,23 +193,45 @@ def opened(domain: Domain, serial: int) -> Iterator[tuple[int, int]]:
 
 
 def _checked_size(fd: int, name: str, serial: int) -> int:
-    stat = os.fstat(fd)
-    if stat.st_uid != os.geteuid():
-        msg = f"shared memory {name!r} belongs to user {stat.st_uid}, and this is user {os.geteuid()}"
-        raise PermissionError(msg)
+    stat = memory.require_owner(fd, name)
     head = os.pread(fd, HEADER_BYTES, 0)
     if len(head) < HEADER_BYTES:
         raise BadSegment.of(name, "it is shorter than a header")
-    magic, version, nbytes, found, _kind = _HEADER.unpack(head)
+    magic, version, nbytes, found, _kind, second = _LOOK.unpack(head)
     if magic != _MAGIC:
         raise BadSegment.of(name, "it does not begin with a segment's magic number")
     if version != _VERSION:
         raise BadSegment.of(name, f"its layout is version {version}, and this is {_VERSION}")
-    if found != serial:
+    if serial not in (found, second):
         raise BadSegment.of(name, f"its header says that it is number {found}, and the name says {serial}")
     if stat.st_size < HEADER_BYTES + nbytes:
         raise BadSegment.of(name, f"it has {stat.st_size} bytes, and its header promises {HEADER_BYTES + nbytes}")
     return int(nbytes)
+
+
+def link(source: Segment, domain: Domain, kind: Kind) -> Segment:
+    """Give a segment a second name in a named domain; both names are of the same memory and the same mapping.
+
+    Raises:
+        ContainerGone: its first name was unlinked.
+        DomainEnded: one of the two domains has ended.
+    """
+    serial = domain.names.enter(kind)
+    try:
+        with opened(source.domain, source.serial) as (fd, nbytes):
+            # The header first: who finds the new name must find its number there.
+            memoryview(source.map)[:HEADER_BYTES].cast("Q")[W_SECOND_SERIAL] = serial
+            memory.link(fd, names.path_of(names.name_of(domain.id, serial)))
+    except BaseException:
+        domain.names.unlink(serial)
+        raise
+    domain.names.confirm(serial)
+    return Segment(domain, serial, nbytes, source.map)
+
+
+def forget(segment: Segment) -> None:
+    """Let no later attach in this process find a segment by its name: the name is gone."""
+    _attached.pop((segment.domain.id, segment.serial), None)
 
 
 def remember(segment: Segment) -> None:
@@ -212,12 +242,13 @@ def remember(segment: Segment) -> None:
 
 
 _attached: weakref.WeakValueDictionary[tuple[str, int], Segment] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+# Reentrant: a signal handler may unpickle a handle while its own thread is in the middle of that.
+_lock = threading.RLock()
 
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
