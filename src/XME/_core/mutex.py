@@ -47,6 +47,7 @@ from XME._core.recovery import (
     TRYING,
     Party,
     Recoverable,
+    is_over,
 )
 from XME._core.semaphore import Busy
 from XME.errors import DomainEnded, MutexError
@@ -114,17 +115,16 @@ class RobustMutex(Recoverable):
             DomainEnded: the program that owns the mutex has ended.
             MutexError: a signal handler wants what its own thread is in the middle of taking or releasing.
         """
+        began = False
         try:
             if timeout_s is None:
                 self._local.acquire()
             elif not self._enter_local(timeout_s):
                 return False
-        except BaseException:
-            self._trim()
-            raise
-        if self._phase:
-            return self._acquire_again()
-        try:
+            if self._phase:
+                self._enter_again()
+                return True
+            began = True
             self._phase = TAKING
             self._count = 1
             words = self._words
@@ -148,32 +148,39 @@ class RobustMutex(Recoverable):
                 return True
             self._phase = FREE
             self._count = 0
+            self._local.release()
         except BaseException:
-            self._abandon()
+            self._undo(began)
             raise
-        self._local.release()
         return False
 
     def _enter_local(self, timeout_s: float) -> bool:
         return self._local.acquire(timeout=timeout_s) if timeout_s > 0 else self._local.acquire(blocking=False)
 
-    def _acquire_again(self) -> bool:
-        try:
-            if self._phase != HELD:
-                msg = (
-                    "a signal handler tried to take a mutex that its own thread is just taking or releasing: "
-                    "set a flag in the handler, and take the mutex in the main flow"
-                )
-                raise MutexError(msg)
-            self._count += 1
-        except BaseException:
+    def _enter_again(self) -> None:
+        if self._phase != HELD:
+            msg = (
+                "a signal handler tried to take a mutex that its own thread is just taking or releasing: "
+                "set a flag in the handler, and take the mutex in the main flow"
+            )
+            raise MutexError(msg)
+        self._count += 1
+
+    def _undo(self, began: bool) -> None:
+        # Once the local lock is given back, everything here is the next thread's.
+        if not self._local._is_owned():  # type: ignore[attr-defined]
+            return
+        # What did not begin here is another acquire's of this thread, which goes on.
+        if began:
+            self._abandon()
+        else:
             self._trim()
-            raise
-        return True
 
     def _take_slowly(self, timeout_s: float | None) -> bool:
         """Run the whole protocol until the mutex is held (True) or the time is over (False)."""
         party = self._party
+        # Until number and incarnation are known, no word is ours: an exception must not store into one.
+        self._epoch = self._mine = -1
         party.require()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         words = self._words
@@ -182,17 +189,15 @@ class RobustMutex(Recoverable):
             self._learn(epoch)
             mine = self._mine
             if epoch & 1 or words[mine] != IDLE:
-                self._recover()
-                if _is_over(deadline):
-                    return False
-                continue
-            words[mine] = self._trying
-            if words[EPOCH] != epoch:
-                words[mine] = IDLE
-                continue
-            if self._wait_turn(epoch, deadline):
-                return True
-            if _is_over(deadline):
+                self._recover(deadline)
+            else:
+                words[mine] = self._trying
+                if words[EPOCH] != epoch:
+                    words[mine] = IDLE
+                    continue
+                if self._wait_turn(epoch, deadline):
+                    return True
+            if is_over(deadline):
                 return False
             if party.ended:
                 raise DomainEnded.of(str(getattr(party, "id", "")))
@@ -212,15 +217,16 @@ class RobustMutex(Recoverable):
                 words[mine] = self._holding
                 return True
             dead = self._find_dead()
-            if dead or _is_over(deadline) or self._party.ended:
+            if dead or is_over(deadline) or self._party.ended:
                 words[mine] = IDLE
                 if dead:
-                    self._recover()
+                    self._recover(deadline)
                 return False
 
     def _learn(self, epoch: int) -> None:
         """Take over number, incarnation and epoch into the ready-made state words."""
         party = self._party
+        self._epoch = self._mine = -1
         base = party.incarnation << INCARNATION_SHIFT | epoch << EPOCH_SHIFT
         self._trying = base | TRYING
         self._holding = base | HOLDING
@@ -243,11 +249,11 @@ class RobustMutex(Recoverable):
         if self._phase != HELD or not local._is_owned():  # type: ignore[attr-defined]
             self._release_foreign()
             return
-        if self._count > 1:
-            self._count -= 1
-            local.release()
-            return
         try:
+            if self._count > 1:
+                self._count -= 1
+                local.release()
+                return
             self._phase = LEAVING
             words = self._words
             mine = self._mine
@@ -256,10 +262,10 @@ class RobustMutex(Recoverable):
             words[mine] = IDLE
             self._phase = FREE
             self._count = 0
+            local.release()
         except BaseException:
-            self._abandon()
+            self._undo(self._phase != HELD)
             raise
-        local.release()
 
     def _release_foreign(self) -> None:
         if not self._foreign:
@@ -303,11 +309,14 @@ class RobustMutex(Recoverable):
         """True if this thread holds the mutex."""
         return self._phase == HELD and bool(self._local._is_owned())  # type: ignore[attr-defined]
 
+    def holders(self) -> list[int]:
+        """Return the numbers of the participants whose words say that they hold it; more than one if some are dead."""
+        return [number for number, word in enumerate(self._words[1:]) if word & STATE_MASK == HOLDING]
+
     def __repr__(self) -> str:
         """Say who holds it and how many wait."""
-        words = list(self._words[1:])
-        holders = [k for k, word in enumerate(words) if word & STATE_MASK == HOLDING]
-        waiting = sum(word & STATE_MASK == TRYING for word in words)
+        holders = self.holders()
+        waiting = sum(word & STATE_MASK == TRYING for word in self._words[1:])
         state = f"held by participant {holders[0]}" if holders else "free"
         return f"<RobustMutex {self._serial}: {state}, {waiting} waiting>"
 
@@ -323,10 +332,6 @@ def _recursion_count(local: Any) -> int:
     if hasattr(local, "_recursion_count"):
         return int(local._recursion_count())
     return int(repr(local).rpartition("count=")[2].split()[0])
-
-
-def _is_over(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline
 
 
 def _slice(deadline: float | None) -> float:

@@ -1,9 +1,8 @@
 """Recovering a mutex from a dead holder, without making two of it; mutex.py has the whole protocol.
 
-What is broken if a rule is left out (each is a planted fault of the explorer): without the look again under the recovery
-lock,
-or without the epoch, a recovery runs into a holder; in one pass instead of two, somebody who was on his way in
-holds what is given out again; clearing words that died after the second pass hides a lost permit.
+What is broken if a rule is left out (each is a planted fault of the explorer): without the look again under the
+recovery lock, or without the epoch, a recovery runs into a holder; in one pass instead of two, somebody who was on his
+way in holds what is given out again; clearing words that died after the second pass hides a lost permit.
 """
 
 from __future__ import annotations
@@ -58,6 +57,15 @@ def pause() -> None:
     time.sleep(0.0005)
 
 
+def is_over(deadline: float | None) -> bool:
+    """True once the monotonic clock has passed a deadline; None never passes."""
+    return deadline is not None and time.monotonic() >= deadline
+
+
+class _GivenUpError(Exception):
+    """Ends a recovery whose time is over."""
+
+
 class Recoverable:
     """The words, the semaphore and the party of a mutex, and how it is recovered."""
 
@@ -86,8 +94,12 @@ class Recoverable:
             number += 1
         return False
 
-    def _recover(self) -> None:
-        """Recover the mutex if that is needed and nobody else does; the own word is IDLE or dead."""
+    def _recover(self, deadline: float | None) -> None:
+        """Recover the mutex if that is needed and nobody else does; the own word is IDLE or dead.
+
+        It is given up (the next one finishes it) when the time is over or the domain ends: whoever is on his way in
+        or out may be stopped for any time.
+        """
         self._recovering = True
         try:
             if not self._party.try_recovery_lock(self._serial):
@@ -99,14 +111,16 @@ class Recoverable:
                     return
                 epoch = self._begin_recovery(epoch)
             drain_stores()
-            self._await_movers()
-            held, dead = self._take_stock()
+            self._await_movers(deadline)
+            held, dead = self._take_stock(deadline)
             if not held:
                 self._semaphore.drain()
                 self._post()
             self._clear(dead)
             self._words[EPOCH] = epoch + 1
             self.recoveries += 1
+        except _GivenUpError:
+            return
         finally:
             self._free_recovery_lock()
 
@@ -123,15 +137,15 @@ class Recoverable:
         self._words[EPOCH] = epoch + 1
         return int(epoch + 1)
 
-    def _await_movers(self) -> None:
+    def _await_movers(self, deadline: float | None) -> None:
         """Pass everyone once, waiting for whoever is alive and on his way in or out."""
         number = 0
         capacity = len(self._words) - 1
         while number < capacity:
-            self._settled_word(number)
+            self._settled_word(number, deadline)
             number += 1
 
-    def _settled_word(self, number: int) -> tuple[int, bool]:
+    def _settled_word(self, number: int, deadline: float | None) -> tuple[int, bool]:
         """Return a participant's (word, is it dead) as soon as it is dead, IDLE or HOLDING."""
         words = self._words
         while True:
@@ -142,16 +156,18 @@ class Recoverable:
                 return word, True
             if word & STATE_MASK == HOLDING:
                 return word, False
+            if is_over(deadline) or self._party.ended:
+                raise _GivenUpError
             pause()
 
-    def _take_stock(self) -> tuple[bool, list[int]]:
+    def _take_stock(self, deadline: float | None) -> tuple[bool, list[int]]:
         """Return whether somebody alive is HOLDING, and whose words are dead; made after all movers have passed."""
         held = False
         dead = []
         number = 0
         capacity = len(self._words) - 1
         while number < capacity:
-            word, is_dead = self._settled_word(number)
+            word, is_dead = self._settled_word(number, deadline)
             if is_dead:
                 dead.append(number)
             elif word:
