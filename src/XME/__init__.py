@@ -1,1 +1,82 @@
 """XME: a table of functions over split arguments on all cores, and state shared in raw shared memory."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    _msg = "XME needs POSIX shared memory and fork-safe locks, which Windows does not have: use Linux (WSL works)"
+    raise ImportError(_msg)
+
+if TYPE_CHECKING:
+    from XME import ArrayOperator, Executor, Logputter, errors
+    from XME._containers import attach, xmem_array
+    from XME.ArrayOperator import Array
+    from XME.Engine import XME, build
+    from XME.errors import (
+        BadSegment,
+        CallingWarning,
+        ContainerGone,
+        CrewFailed,
+        DomainEnded,
+        DomainFull,
+        MutexError,
+        NameTaken,
+        NameUnknown,
+        RemoteError,
+        RowErrors,
+        RowTimeout,
+        SharedMemoryFull,
+        UnshareableArgument,
+        UnshareableResult,
+        WorkerDied,
+        WorkerTraceback,
+        XMEError,
+    )
+    from XME.Logputter import Logputter as Logger
+
+_ERRORS = (
+    "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "DomainEnded", "DomainFull", "MutexError", "NameTaken",
+    "NameUnknown", "RemoteError", "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument",
+    "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
+)  # fmt: skip
+_MODULES = ("ArrayOperator", "Executor", "Logputter", "errors")
+# Loaded when first asked for: a worker that is started anew needs few of them, and pays for each it imports.
+_PLACES = {
+    "XME": ("Engine", "XME"),
+    "build": ("Engine", "build"),
+    "Array": ("ArrayOperator", "Array"),
+    "Logger": ("Logputter", "Logputter"),
+    "xmem_array": ("_containers", "xmem_array"),
+    "attach": ("_containers", "attach"),
+    **{name: ("errors", name) for name in _ERRORS},
+}
+
+__all__ = [
+    "XME", "Array", "ArrayOperator", "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "DomainEnded",
+    "DomainFull", "Executor", "Logger", "Logputter", "MutexError", "NameTaken", "NameUnknown", "RemoteError", "RowErrors",
+    "RowTimeout", "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback",
+    "XMEError", "attach", "build", "errors", "xmem_array",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = importlib.metadata.version("xme-shm")
+    elif name in _MODULES:
+        value = importlib.import_module(f"XME.{name}")
+    elif name in _PLACES:
+        module, attribute = _PLACES[name]
+        value = getattr(importlib.import_module(f"XME.{module}"), attribute)
+    else:
+        msg = f"module 'XME' has no attribute {name!r}"
+        raise AttributeError(msg)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

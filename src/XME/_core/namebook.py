@@ -66,7 +66,7 @@ class NameBook:
         self._lock = threading.RLock()
         self._owned: dict[int, _Owned] = {}
         # Finalizers append here and do nothing else: one may run inside any critical section of its own thread.
-        self._dropped: deque[int] = deque()
+        self._dropped: deque[tuple[int, bool]] = deque()
         self._handed_below = 0
         self._next_serial = self._block_end = 0
         self._free_entries: list[int] = []
@@ -152,18 +152,26 @@ class NameBook:
         """Before a fork: every name that lives now is known to the child."""
         self._handed_below = self._next_serial
 
-    def note_drop(self, serial: int) -> None:
-        """Leave word that nothing here refers to a name any more; called by finalizers, so it takes no lock."""
-        self._dropped.append(serial)
+    def note_drop(self, serial: int, *, always: bool = False) -> None:
+        """Leave word that nothing here refers to a name any more; called by finalizers, so it takes no lock.
+
+        Args:
+            serial: the name.
+            always: unlink it even if other processes know it.
+        """
+        self._dropped.append((serial, always))
 
     def tidy(self) -> None:
         """Unlink what was dropped and never handed out; called by ordinary operations, outside critical sections."""
         while self._dropped:
             try:
-                serial = self._dropped.popleft()
+                serial, always = self._dropped.popleft()
             except IndexError:
                 return
-            self._unlink_if_private(serial)
+            if always:
+                self.unlink(serial)
+            else:
+                self._unlink_if_private(serial)
 
     def unlink_private(self) -> None:
         """Unlink every name of ours that nobody else can know; the process is leaving."""
@@ -177,7 +185,7 @@ class NameBook:
             self.unlink(serial)
 
     def settle(self, number: int, incarnation: int, kind: ledger.Kind) -> list[int]:
-        """Unlink the names of one kind that a dead participant left, and return their serial numbers.
+        """Unlink the names of one kind that a participant left who is dead or gone, and return their serial numbers.
 
         Nothing is touched if the number was given again: its new owner goes on with the entries.
         """
@@ -185,7 +193,7 @@ class NameBook:
         domain.require()
         settled = []
         for entry in domain.entries(number):
-            if entry.kind == kind and domain.incarnation_of(number) == incarnation:
+            if entry.kind == kind and domain.incarnation_of(number) in (incarnation, 0):
                 unlink_both(domain.id, entry.serial)
                 ledger.clear(domain.fd, number, entry.place)
                 settled.append(entry.serial)

@@ -1,0 +1,460 @@
+"""The worker pool: a ``concurrent.futures.Executor`` whose tasks are names in shared memory, not payloads in a pipe.
+
+    the caller's process                                     shared memory                  worker processes
+    --------------------                                     -------------                  ----------------
+    execute(table), submit, map
+      |  functions, common arguments once,                   payload
+      |  split arguments as columns  -------------------->   segments of large arrays
+      |                                                      one execution table a call
+      |  wakes the crew (a semaphore)                          claims   <------------------  claim rows themselves, in
+      |                                                                                      pieces that shrink towards
+      |                                                                                      the end: one 8-byte store
+      |                                                        values   <------------------  run the row; its result whole,
+      |  sleeps on a semaphore of its own                      tags     <------------------  then its tag: one store
+      |  <-------------------------------------------------    (posted when nothing is left to claim)
+      v                                                      arenas     <------------------  large results, written once
+    results: numbers read in one go, arrays as views
+
+Who does what:
+
+- *the caller* encodes the call, waits, proves deaths (a reaped process) and only then reads what the dead had claimed:
+  the one row that it may have begun fails with WorkerDied (or runs again, ``retries``), the others are given back;
+- *a worker* needs no message for a task: it claims under a mutex that survives its holder, and lets go of a call's
+  arguments when nothing is left; it watches the process that started it and ends with it;
+- *the thread "XME-executor"* exists only if futures do, and resolves them.
+
+Posts are hints: everybody who sleeps looks again after a slice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.util
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor as _StandardExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from XME._core import program
+from XME._core.callable_module import name_the_class
+from XME._pool.calls import Failure, RunningCall, split_outcomes
+from XME._pool.cores import available_cores
+from XME._pool.crew import Crew, context_of
+from XME._pool.dispatch import Dispatcher
+from XME._pool.foreign import raise_failures
+from XME._pool.futures import FutureRunner
+from XME._pool.progress import ProgressBar
+from XME._store import codec
+from XME.ArrayOperator import Array, Entry, ExecutionTable, name_of
+from XME.errors import RowTimeout, WorkerDied
+
+__all__ = ["Executor", "Statistics"]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What an executor has done so far.
+
+    Attributes:
+        rows, claims: how many rows were run, in how many claims.
+        bytes_pickled: bytes of pickles, of arguments and results.
+        bytes_shared: bytes of large buffers that were put into shared memory, of arguments and results.
+        working_s, waiting_s: seconds that each worker (by its number) ran rows, and slept.
+    """
+
+    rows: int
+    claims: int
+    bytes_pickled: int
+    bytes_shared: int
+    working_s: dict[int, float]
+    waiting_s: dict[int, float]
+
+
+class Executor(_StandardExecutor):
+    """Run calls on a crew of worker processes that start once, stay, and are replaced when they die.
+
+    Args:
+        max_workers: how many processes; None is as many as there are cores that this process may use.
+        start_method: "fork", "spawn" or "forkserver"; None is the platform's default.
+        initializer: called in each worker when it starts, with `initargs`.
+        initargs: its arguments.
+        max_tasks_per_child: a worker is replaced after so many rows; None is never.
+        mp_context: a multiprocessing context, instead of `start_method`.
+
+    Raises:
+        ValueError, TypeError: an option makes no sense.
+
+    An Executor does not pickle: a function that wants workers of its own makes its own.
+
+    >>> with Executor(max_workers=1) as executor:
+    ...     executor.submit(pow, 2, 10).result()
+    1024
+    """
+
+    def __init__(self, max_workers: int | None = None, *, start_method: str | None = None,
+                 initializer: Callable[..., Any] | None = None, initargs: tuple[Any, ...] = (),
+                 max_tasks_per_child: int | None = None, mp_context: Any = None) -> None:  # fmt: skip
+        if mp_context is not None and start_method is not None:
+            msg = "give start_method or mp_context, not both"
+            raise ValueError(msg)
+        if initializer is not None and not callable(initializer):
+            msg = f"initializer must be callable, not {initializer!r}"
+            raise TypeError(msg)
+        self.max_workers = available_cores() if max_workers is None else _count("max_workers", max_workers)
+        self._max_rows = None if max_tasks_per_child is None else _count("max_tasks_per_child", max_tasks_per_child)
+        self._context = mp_context or context_of(start_method)
+        self._initializer = None if initializer is None else codec.encode((initializer, tuple(initargs)))
+        self._lock = threading.Lock()
+        self._engine: Dispatcher | None = None
+        self._runner: FutureRunner | None = None
+        self._beside: Executor | None = None
+        self._orphans: deque[RunningCall] = deque()
+        self._shut = False
+        self._pid = os.getpid()
+
+    # -- starting ----------------------------------------------------------------------------------------------------
+
+    def _dispatcher(self) -> Dispatcher:
+        if self._shut:
+            msg = "cannot schedule new work after shutdown: make another Executor"
+            raise RuntimeError(msg)
+        if self._pid != os.getpid():
+            msg = "this Executor belongs to the process that was forked: make one here"
+            raise RuntimeError(msg)
+        with self._lock:
+            if self._engine is None:
+                domain = program.program_domain()
+                crew = Crew(domain, self.max_workers, self._context, self._initializer, self._max_rows)
+                self._engine = Dispatcher(domain, crew)
+                self._finalizer = weakref.finalize(self, _drop, self._engine, os.getpid())
+                _end_with_program()
+                _live.add(self)
+        self._adopt_orphans()
+        return self._engine
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def execute(self, table: ExecutionTable) -> tuple[Any, ...]:
+        """Run every row of an execution table and return their results in row order, the guard's last.
+
+        This is the seam of the manual's own Executor: a subclass that overrides it decides where rows run.
+        ``[row.function(*row.args, **row.kwargs) for row in table.rows()]`` is the smallest one.
+
+        Raises:
+            the row's own exception: one row failed; its cause is the worker's traceback. It has `.row`, `.results`
+                (row -> result of those that finished) and `.failures`.
+            RowErrors: several failed.
+            RowTimeout: `table.timeout` ran out; workers on unfinished rows were killed.
+            WorkerDied: a worker died on its row, and the retries are used up.
+            UnshareableArgument, SharedMemoryFull, CrewFailed: nothing was run.
+        """
+        deadline = None if table.timeout is None else time.monotonic() + table.timeout
+        engine = self._dispatcher()
+        begun: list[tuple[Dispatcher, RunningCall]] = []
+        waiters: list[tuple[Dispatcher, int]] = []
+        try:
+            for place, entries, offset in self._divided(table, engine):
+                waiter = place.take_waiter()
+                waiters.append((place, waiter))
+                call = place.begin(table, entries, waiter, name=lambda row, first=offset: table.name(first + row))
+                assert call is not None  # noqa: S101 - it waits for a slot
+                begun.append((place, call))
+            outcomes = self._gather(table, begun, deadline)
+        except BaseException:
+            for place, call in begun:
+                place.abort(call, _interrupted)
+            raise
+        finally:
+            for place, call in begun:
+                place.finish(call)
+            for place, waiter in waiters:
+                place.return_waiter(waiter)
+        return self._answer(table, outcomes)
+
+    def _divided(self, table: ExecutionTable, engine: Dispatcher) -> Iterator[tuple[Dispatcher, tuple[Entry, ...], int]]:
+        if table.guard is not None:
+            yield self._guard_dispatcher(), (table.guard,), table.row_count
+        if table.row_count:
+            yield engine, table.entries, 0
+
+    def _guard_dispatcher(self) -> Dispatcher:
+        with self._lock:
+            if self._beside is None:
+                self._beside = Executor(1, mp_context=self._context)
+        return self._beside._dispatcher()
+
+    def _gather(self, table: ExecutionTable, begun: list[tuple[Dispatcher, RunningCall]], deadline: float | None) -> list[Any]:  # fmt: skip
+        """Wait for all calls, the functions' before the guard's; returns the outcomes in row order."""
+        bar = ProgressBar(table.row_count) if table.progress else None
+        outcomes: list[Any] = []
+        try:
+            for place, call in reversed(begun):
+                place.warm_up(call)
+                if not place.wait(call, deadline, None if bar is None or place is self._beside_engine() else bar.update):
+                    place.abort(call, lambda _row: _timed_out(table.timeout))
+                outcomes += place.collect(call)
+            if bar is not None:
+                bar.update(table.row_count)
+        finally:
+            if bar is not None:
+                bar.close()
+        return outcomes
+
+    def _beside_engine(self) -> Dispatcher | None:
+        return None if self._beside is None else self._beside._engine
+
+    def _answer(self, table: ExecutionTable, outcomes: list[Any]) -> tuple[Any, ...]:
+        if Failure not in set(map(type, outcomes)):
+            return tuple(outcomes)
+        results, failures = split_outcomes(outcomes)
+        late = tuple(row for row, error in failures.items() if isinstance(error, _TimedOutRow))
+        if late:
+            raise _timeout_error(table, late, results, failures)
+        raise_failures(failures, results)
+        raise AssertionError  # raise_failures has raised
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Schedule ``fn(*args, **kwargs)`` and return its future; it can be cancelled until a worker claims it.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+        """
+        engine = self._dispatcher()
+        with self._lock:
+            if self._runner is None:
+                self._runner = engine.runner = FutureRunner(engine)
+        return self._runner.submit(fn, args, kwargs)
+
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None,
+            chunksize: int | None = None, **_later: Any) -> Iterator[Any]:  # fmt: skip
+        """Return an iterator over ``fn(*row)`` for the rows of ``zip(*iterables)``, in order; all run at once.
+
+        Args:
+            fn: the function.
+            iterables: collected at once; sequences and arrays are taken as they are.
+            timeout: seconds from now after which ``next`` raises TimeoutError.
+            chunksize: at most so many rows a claim; None is guided: large pieces first, small ones towards the end.
+
+        Raises:
+            ValueError: chunksize is below 1.
+        """
+        if chunksize is not None and chunksize < 1:
+            msg = f"chunksize must be at least 1, not {chunksize}"
+            raise ValueError(msg)
+        columns = [Array(values if _is_sequence(values) else list(values)) for values in iterables]
+        rows = min(map(len, columns), default=0)
+        if rows == 0:
+            return iter(())
+        # Like zip, the shortest one counts.
+        cut = [column if len(column) == rows else Array(column.values[:rows]) for column in columns]
+        engine = self._dispatcher()
+        entry = Entry(fn, tuple(cut), {}, rows)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiter = engine.take_waiter()
+        call = engine.begin(
+            ExecutionTable((entry,)), (entry,), waiter, name=lambda _row: name_of(fn), limit=chunksize or 0
+        )
+        assert call is not None  # noqa: S101 - it waits for a slot
+        return _Results(engine, call, deadline, self._orphans)
+
+    # -- what is left over -------------------------------------------------------------------------------------------
+
+    def _adopt_orphans(self) -> None:
+        """End calls whose iterator was dropped before its end."""
+        while self._orphans and self._engine is not None:
+            try:
+                call = self._orphans.popleft()
+            except IndexError:
+                return
+            self._engine.abort(call, _interrupted)
+            self._engine.finish(call)
+            self._engine.return_waiter(call.waiter)
+
+    def clean(self) -> None:
+        """Let go of what finished calls have left: warm argument segments, remembered functions."""
+        if self._engine is not None:
+            self._engine.clean()
+
+    def statistics(self) -> Statistics:
+        """Return what has been done so far, as a frozen record."""
+        engine = self._engine
+        counts = {} if engine is None else engine.crew.counts()
+        pickled = 0 if engine is None else engine.pickled
+        shared = 0 if engine is None else engine.shared
+        return Statistics(
+            rows=sum(found[0] for found in counts.values()),
+            claims=sum(found[1] for found in counts.values()),
+            bytes_pickled=pickled + sum(found[5] for found in counts.values()),
+            bytes_shared=shared + sum(found[4] for found in counts.values()),
+            working_s={serial: found[2] / 1e9 for serial, found in counts.items()},
+            waiting_s={serial: found[3] / 1e9 for serial, found in counts.items()},
+        )
+
+    def __repr__(self) -> str:
+        """Say how many workers there are."""
+        running = 0 if self._engine is None else len(self._engine.crew.members)
+        state = "shut down" if self._shut else f"{running} running"
+        return f"<XME.Executor.Executor max_workers={self.max_workers}, {state}>"
+
+    def __reduce__(self) -> Any:
+        """Refuse: a worker that waited for workers of its own crew could wait for ever."""
+        msg = "an Executor does not pickle: make one in the function that wants it, or use XME.XME(...) there"
+        raise TypeError(msg)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work, finish what was submitted, and end the workers.
+
+        Args:
+            wait: return when all is done and every worker has ended; else return at once (safe in a finalizer).
+            cancel_futures: cancel the futures that no worker has claimed yet.
+        """
+        self._shut = True
+        if self._engine is None or self._pid != os.getpid():
+            return
+        if cancel_futures and self._runner is not None and not self._runner.idle:
+            self._runner.cancel_all()
+        if self._beside is not None:
+            self._beside.shutdown(wait)
+        if not wait:
+            self._engine.drop()
+            return
+        if self._runner is not None:
+            self._runner.close()
+            self._runner.join()
+        self._adopt_orphans()
+        if self._finalizer.detach():
+            self._engine.close()
+        _live.discard(self)
+
+
+class _Results(Iterator[Any]):
+    """The results of a map, in order, each as soon as it is there."""
+
+    def __init__(self, engine: Dispatcher, call: RunningCall, deadline: float | None, orphans: deque[RunningCall]) -> None:
+        self._engine = engine
+        self._call: RunningCall | None = call
+        self._deadline = deadline
+        self._orphans = orphans
+        self._row = 0
+        self._rest: Iterator[Any] | None = None
+
+    def __next__(self) -> Any:
+        call = self._call
+        if call is not None and call.done():
+            # All at once: reading a column is much faster than reading its rows.
+            self._rest = iter(self._engine.collect(call)[self._row :])
+            self._finish()
+        if self._rest is not None:
+            outcome = next(self._rest)
+        else:
+            outcome = self._await_row()
+            self._row += 1
+        if isinstance(outcome, Failure):
+            self.close()
+            raise outcome.error
+        return outcome
+
+    def _await_row(self) -> Any:
+        assert self._call is not None  # noqa: S101 - without a call there is a rest
+        while True:
+            found = self._engine.outcome(self._call, self._row)
+            if found is not None:
+                return found[0]
+            if not self._engine.wait_once(self._call, self._deadline):
+                self.close()
+                msg = f"row {self._row} was not done in time"
+                raise TimeoutError(msg)
+
+    def _finish(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            self._engine.finish(call)
+            self._engine.return_waiter(call.waiter)
+
+    def close(self) -> None:
+        """Give up the rest: what nobody has claimed is never run."""
+        call, self._call = self._call, None
+        self._rest = iter(())
+        if call is not None:
+            self._engine.abandon(call)
+
+    def __del__(self) -> None:
+        """Leave the call to the executor's next operation; a finalizer takes no lock."""
+        if self._call is not None:
+            self._orphans.append(self._call)
+
+
+class _TimedOutRow(TimeoutError):
+    """Marks a row that the time limit left unfinished, until the call's one RowTimeout is made."""
+
+
+def _timed_out(timeout: float | None) -> BaseException:
+    return _TimedOutRow(f"not done after {timeout} s")
+
+
+def _interrupted(_row: int) -> BaseException:
+    return KeyboardInterrupt("the call was interrupted")
+
+
+def _timeout_error(table: ExecutionTable, late: tuple[int, ...], results: dict[int, Any], failures: dict[int, BaseException]) -> RowTimeout:  # fmt: skip
+    error = RowTimeout.of(table.timeout or 0.0, late, results)
+    error.__dict__["failures"] = {row: found for row, found in failures.items() if row not in set(late)}
+    return error
+
+
+def _count(what: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"{what} must be a whole number, not {value!r}"
+        raise TypeError(msg)
+    if value < 1:
+        msg = f"{what} must be at least 1, not {value}"
+        raise ValueError(msg)
+    return value
+
+
+def _is_sequence(values: Any) -> bool:
+    return isinstance(values, list | tuple | range | str | bytes) or hasattr(values, "__array_interface__")
+
+
+_live: weakref.WeakSet[Executor] = weakref.WeakSet()
+_ending_of = -1
+
+
+def _drop(engine: Dispatcher, pid: int) -> None:
+    """An Executor was dropped without shutdown: its workers end; takes no lock, being a finalizer."""
+    if pid == os.getpid():
+        engine.drop()
+
+
+def _end_with_program() -> None:
+    global _ending_of
+    if _ending_of == os.getpid():
+        return
+    _ending_of = os.getpid()
+    # Before threads are joined and before multiprocessing joins the workers, who end only when they are told to.
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        register(_end_all)
+    multiprocessing.util.Finalize(None, _end_all, exitpriority=100)
+
+
+def _end_all() -> None:
+    for executor in list(_live):
+        with contextlib.suppress(Exception):
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _after_fork_in_child() -> None:
+    _live.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+name_the_class(__name__, "Executor", "Executor")

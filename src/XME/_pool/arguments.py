@@ -1,0 +1,214 @@
+"""The worker's side of a payload: buffers are mapped, functions found, rows of arguments made.
+
+What is mapped for a call is let go of after its last claim; whether that worked is what decides if the segments are
+used again (warm.py). Mappings are kept out of children that C code forks; a fork by Python while a call's arguments are
+mapped shows them to the child and makes them escape for good.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import weakref
+from collections.abc import Iterator
+from itertools import chain, islice, repeat
+from typing import Any
+
+from XME._core import memory, segment
+from XME._core.domain import Domain
+from XME._pool.payload import ArrayColumn, BlockColumn, Buffer, Pickled, WholeColumn
+
+# A row's part of a large array is copied up to this size; beyond, it is mapped copy-on-write.
+_COPIED_BYTES = 1 << 18
+_MADV_DONTFORK = getattr(mmap, "MADV_DONTFORK", None)
+_MADV_DOFORK = getattr(mmap, "MADV_DOFORK", None)
+
+
+class Mappings:
+    """What a worker has mapped for one call."""
+
+    def __init__(self, domain: Domain, call: int) -> None:
+        self.call = call
+        self.domain = domain
+        self._maps: list[mmap.mmap] = []
+        self._shared: dict[int, mmap.mmap] = {}
+        self.escaped = False
+        _alive.add(self)
+
+    def _keep(self, mapping: mmap.mmap) -> mmap.mmap:
+        if _MADV_DONTFORK is not None:
+            mapping.madvise(_MADV_DONTFORK)
+        self._maps.append(mapping)
+        return mapping
+
+    def shared(self, buffer: Buffer) -> memoryview:
+        """Return a read-only view of a buffer; one mapping a segment."""
+        mapping = self._shared.get(buffer.serial)
+        if mapping is None:
+            with segment.opened(self.domain, buffer.serial) as (fd, nbytes):
+                mapping = memory.map_file(fd, segment.HEADER_BYTES + nbytes, writable=False)
+            self._shared[buffer.serial] = self._keep(mapping)
+        return memoryview(mapping)[segment.HEADER_BYTES : segment.HEADER_BYTES + buffer.nbytes]
+
+    def private(self, buffer: Buffer, first: int, nbytes: int) -> Any:
+        """Return a writable view of part of a buffer that nobody else sees the changes of."""
+        if nbytes <= _COPIED_BYTES:
+            return bytearray(self.shared(buffer)[first : first + nbytes])
+        start = segment.HEADER_BYTES + first
+        page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        with segment.opened(self.domain, buffer.serial) as (fd, _):
+            mapping = self._keep(memory.map_private(fd, start - page + nbytes, page))
+        return memoryview(mapping)[start - page : start - page + nbytes]
+
+    def load(self, pickled: Pickled, *, private: bool = False) -> Any:
+        """Unpickle; the buffers become read-only views, or the caller's own."""
+        buffers: list[Any] = []
+        for buffer in pickled.buffers:
+            if private:
+                own = bytearray(buffer) if isinstance(buffer, bytes) else self.private(buffer, 0, buffer.nbytes)
+                buffers.append(own)
+            else:
+                buffers.append(buffer if isinstance(buffer, bytes) else self.shared(buffer))
+        return pickle.loads(pickled.data, buffers=buffers)  # noqa: S301 - our own parent wrote it
+
+    def drop_private(self) -> None:
+        """Close what nothing refers to any more; a row's private part goes with its row."""
+        if len(self._maps) > len(self._shared):
+            kept = set(map(id, self._shared.values()))
+            self._maps = [found for found in self._maps if id(found) in kept or not _closed(found)]
+
+    def let_go(self) -> bool:
+        """Close every mapping; True if nothing refers to any and none was seen by a fork's child."""
+        self._shared.clear()
+        self._maps = [found for found in self._maps if not _closed(found)]
+        return not self._maps and not self.escaped
+
+    def before_fork(self) -> None:
+        """Show the mappings to the child, who may use them as its parent does; they are never used again."""
+        if self._maps:
+            self.escaped = True
+            for mapping in self._maps:
+                if _MADV_DOFORK is not None:
+                    mapping.madvise(_MADV_DOFORK)
+
+
+def _closed(mapping: mmap.mmap) -> bool:
+    try:
+        mapping.close()
+    except BufferError:
+        return False
+    return True
+
+
+_alive: weakref.WeakSet[Mappings] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for mappings in list(_alive):
+        mappings.before_fork()
+
+
+os.register_at_fork(before=_before_fork)
+
+
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+def rows_of(column: Any, mappings: Mappings, first: int, end: int) -> Iterator[Any]:
+    """Iterate over a column's values for the rows from `first` to `end`; rows beyond its own repeat its last."""
+    reader = _reader(column, mappings)
+    own_end = min(end, reader.rows)
+    inside = reader.read(first, own_end) if first < own_end else iter(())
+    beyond = end - max(first, reader.rows)
+    if beyond <= 0:
+        return inside
+    # Made anew for each row: a row may change what is its own.
+    last = reader.rows - 1
+    return chain(inside, (next(reader.read(last, last + 1)) for _ in range(beyond)))
+
+
+class _WholeReader:
+    def __init__(self, column: WholeColumn) -> None:
+        from XME.ArrayOperator import Array  # noqa: PLC0415 - only columns that are cut into blocks need it
+
+        self._array = Array(column.values, column.blocks)
+        self.rows = len(self._array)
+        self._plain = column.blocks is None and isinstance(column.values, range | str | bytes)
+
+    def read(self, first: int, end: int) -> Iterator[Any]:
+        if self._plain:
+            return iter(self._array.values[first:end])
+        return (_own(self._array.row(k)) for k in range(first, end))
+
+
+def _own(value: Any) -> Any:
+    """Copy a row of a small plain array; a shared one is meant to be shared."""
+    if hasattr(value, "publish") or not hasattr(value, "flags"):
+        return value
+    return value.copy()
+
+
+class _ArrayReader:
+    def __init__(self, column: ArrayColumn, mappings: Mappings) -> None:
+        self._column = column
+        self._mappings = mappings
+        self.rows = column.shape[0] if column.blocks is None else column.blocks
+        inner = 1
+        for length in column.shape[1:]:
+            inner *= length
+        self._row_bytes = inner * column.dtype.itemsize
+
+    def _bounds(self, row: int) -> tuple[int, int]:
+        blocks, length = self._column.blocks, self._column.shape[0]
+        if blocks is None:
+            return row, row + 1
+        size, longer = divmod(length, blocks)
+        return row * size + min(row, longer), (row + 1) * size + min(row + 1, longer)
+
+    def read(self, first: int, end: int) -> Iterator[Any]:
+        import numpy as np  # noqa: PLC0415 - whoever has such a column has numpy
+
+        column = self._column
+        if column.blocks is None and len(column.shape) == 1:
+            view = np.frombuffer(self._mappings.shared(column.buffer), column.dtype)
+            return iter(view[first:end].copy())
+        return map(self._part, range(first, end))
+
+    def _part(self, row: int) -> Any:
+        import numpy as np  # noqa: PLC0415 - whoever has such a column has numpy
+
+        low, high = self._bounds(row)
+        column = self._column
+        raw = self._mappings.private(column.buffer, low * self._row_bytes, (high - low) * self._row_bytes)
+        part = np.frombuffer(raw, column.dtype) if len(raw) else np.empty(0, column.dtype)
+        shape = column.shape[1:] if column.blocks is None else (high - low, *column.shape[1:])
+        return part.reshape(shape)
+
+
+class _BlockReader:
+    def __init__(self, column: BlockColumn, mappings: Mappings) -> None:
+        self.rows = column.rows
+        self._column = column
+        self._mappings = mappings
+
+    def read(self, first: int, end: int) -> Iterator[Any]:
+        size = self._column.block_rows
+        blocks = range(first // size, (end - 1) // size + 1)
+        values = chain.from_iterable(self._mappings.load(self._column.blocks[k], private=True) for k in blocks)
+        return islice(values, first % size, first % size + end - first)
+
+
+def _reader(column: Any, mappings: Mappings) -> Any:
+    if isinstance(column, ArrayColumn):
+        return _ArrayReader(column, mappings)
+    if isinstance(column, BlockColumn):
+        return _BlockReader(column, mappings)
+    return _WholeReader(column)
+
+
+def arguments(count: int, common: dict[Any, Any], columns: dict[Any, Iterator[Any]]) -> tuple[list[Any], dict[str, Any]]:
+    """Return (one iterator for each positional argument, iterators of split keywords and common ones by name)."""
+    positional = [columns[k] if k in columns else repeat(common[k]) for k in range(count)]
+    keywords = {key: value for key, value in columns.items() if isinstance(key, str)}
+    return positional, keywords

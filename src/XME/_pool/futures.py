@@ -1,0 +1,200 @@
+"""Futures over the dispatcher: rows that were submitted one by one, and a thread that resolves them.
+
+`submit` puts a row on the board at once while few tables are there; later rows are gathered into tables of many. The
+thread sleeps on one semaphore that workers post after each claim, looks which rows have an outcome, and resolves their
+futures. It is started with the first row and ends when there is nothing left after a shutdown.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from XME._pool import table as t
+from XME._pool.calls import Failure, RunningCall
+from XME._pool.dispatch import SLICE_S, Dispatcher
+from XME.ArrayOperator import Entry, ExecutionTable, name_of
+
+# So many tables of futures are on the board at once; what comes beyond waits and is gathered.
+_TABLES = 8
+_BATCH = 512
+
+
+class RowFuture(Future[Any]):
+    """A future of one row; it can be cancelled until a worker has claimed the row."""
+
+    def __init__(self, runner: FutureRunner, entry: Entry) -> None:
+        super().__init__()
+        self._runner = runner
+        self.entry: Entry | None = entry
+        self.place: tuple[RunningCall, int] | None = None
+
+    def cancel(self) -> bool:
+        """Cancel the row; False if a worker has claimed it already (then it runs, or has run)."""
+        with self._runner.dispatcher.lock:
+            if self.done():
+                return self.cancelled()
+            if self.place is not None and not self._runner.cancel_row(*self.place):
+                return False
+            self.place = None
+        if not super().cancel():
+            return self.cancelled()
+        # Waiters of concurrent.futures are woken by this step only.
+        return not self.set_running_or_notify_cancel()
+
+    def running(self) -> bool:
+        """True if a worker has claimed the row and it has no result yet."""
+        place = self.place
+        if self.done() or place is None:
+            return False
+        with self._runner.dispatcher.lock:
+            call, row = place
+            return bool(call.parts) and call.parts[0].table.is_claimed(row)
+
+
+class FutureRunner:
+    """Submits rows and resolves their futures."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
+        self._waiter = dispatcher.take_waiter()
+        self._pending: deque[RowFuture] = deque()
+        self._active: list[tuple[RunningCall, list[RowFuture | None]]] = []
+        # put() of a SimpleQueue may be called by a finalizer in the middle of anything.
+        self._events: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._then: Callable[[], None] | None = None
+
+    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> RowFuture:
+        """Return the future of one call."""
+        future = RowFuture(self, Entry(function, args, kwargs, rows=1))
+        with self.dispatcher.lock:
+            self._pending.append(future)
+            if len(self._active) < _TABLES:
+                self._pump()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, daemon=True, name="XME-executor")
+                self._thread.start()
+        self._events.put(None)
+        return future
+
+    def cancel_row(self, call: RunningCall, row: int) -> bool:
+        """Cancel a row on the board; under the dispatcher's lock."""
+        return bool(call.parts) and call.parts[0].table.cancel(self.dispatcher.crew.board, row)
+
+    def _pump(self) -> None:
+        """Put waiting rows on the board, while there is room."""
+        while self._pending and len(self._active) < _TABLES:
+            batch: list[RowFuture] = []
+            while self._pending and len(batch) < _BATCH:
+                future = self._pending.popleft()
+                if not future.done():
+                    batch.append(future)
+            if batch and not self._begin(batch):
+                self._pending.extendleft(reversed(batch))
+                return
+
+    def _begin(self, batch: list[RowFuture]) -> bool:
+        entries = tuple(future.entry for future in batch if future.entry is not None)
+        names = [name_of(entry.function) for entry in entries]
+        try:
+            call = self.dispatcher.begin(
+                ExecutionTable(entries), entries, self._waiter, name=names.__getitem__, limit=1, post_each=True,
+                wait_for_slot=False,
+            )  # fmt: skip
+        except BaseException as error:  # noqa: BLE001 - what one row's arguments raise is that row's outcome
+            self._begin_alone(batch, error)
+            return True
+        if call is None:
+            return False
+        for row, future in enumerate(batch):
+            future.place = call, row
+            future.entry = None
+        self._active.append((call, list(batch)))
+        return True
+
+    def _begin_alone(self, batch: list[RowFuture], error: BaseException) -> None:
+        """One row's arguments could not be sent: send each alone, and give the culprit its error."""
+        if len(batch) == 1:
+            batch[0].set_exception(error)
+            return
+        for future in batch:
+            if not self._begin([future]):
+                self._pending.append(future)
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        waiter = self.dispatcher.crew.board.waiter(self._waiter)
+        while True:
+            if not self._active and not self._pending:
+                if self._closing:
+                    break
+                self._events.get()
+            elif not waiter.wait(SLICE_S):
+                self.dispatcher.watch()
+            self._resolve()
+        if self._then is not None:
+            self._then()
+
+    def _resolve(self) -> None:
+        with self.dispatcher.lock:
+            resolved = [pair for call, futures in self._active for pair in self._news(call, futures)]
+            over = [call for call, futures in self._active if not any(futures)]
+            self._active = [(call, futures) for call, futures in self._active if any(futures)]
+            for call in over:
+                self.dispatcher.finish(call)
+            self._pump()
+        for future, outcome in resolved:
+            if not future.set_running_or_notify_cancel():
+                continue
+            if isinstance(outcome, Failure):
+                future.set_exception(outcome.error)
+            else:
+                future.set_result(outcome)
+
+    def _news(self, call: RunningCall, futures: list[RowFuture | None]) -> list[tuple[RowFuture, Any]]:
+        found = []
+        for row, tag in enumerate(bytes(call.parts[0].table.tags)):
+            future = futures[row]
+            if not tag or future is None:
+                continue
+            if tag == t.CANCELLED:
+                futures[row] = None
+                continue
+            outcome = self.dispatcher.outcome(call, row)
+            if outcome is not None:
+                futures[row] = None
+                future.place = None
+                found.append((future, outcome[0]))
+        return found
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def cancel_all(self) -> None:
+        """Cancel every row that no worker has claimed."""
+        with self.dispatcher.lock:
+            futures = [*self._pending, *(future for _, row in self._active for future in row if future is not None)]
+        for future in futures:
+            future.cancel()
+
+    def close(self, then: Callable[[], None] | None = None) -> None:
+        """Let the thread end once everything is resolved, and do something then; takes no lock."""
+        self._then = then
+        self._closing = True
+        self._events.put(None)
+
+    def join(self) -> None:
+        """Wait until everything is resolved."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    @property
+    def idle(self) -> bool:
+        """True if no row waits for its outcome."""
+        return not self._active and not self._pending

@@ -1,0 +1,257 @@
+"""Running the rows of a claim, in a worker: one outcome a row, stored after its result is whole."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from itertools import repeat
+from typing import Any
+
+from XME._pool import table as t
+from XME._pool.arena import Arena
+from XME._pool.arguments import Mappings, arguments, rows_of
+from XME._pool.payload import EntryPayload, Payload
+from XME.errors import RemoteError, UnshareableResult
+
+# Functions by the digest of their pickle: made once, when a worker first runs them. Their arrays stay mapped.
+_functions: dict[bytes, tuple[Any, Mappings]] = {}
+
+
+class Call:
+    """One call, as the worker that runs some of its rows sees it."""
+
+    def __init__(self, table: t.Table, payload: bytes, mappings: Mappings, arena: Arena) -> None:
+        self.table = table
+        self.mappings = mappings
+        self._arena = arena
+        self._unreadable: BaseException | None = None
+        content: Payload = pickle.loads(payload)  # noqa: S301 - our own parent wrote it
+        self._log = content.log
+        self._entries = [_Entry(entry, mappings) for entry in content.entries]
+        self._ends: list[int] = []
+        end = 0
+        for entry in self._entries:
+            end += entry.rows
+            self._ends.append(end)
+
+    @classmethod
+    def unreadable(cls, table: t.Table, mappings: Mappings, arena: Arena, error: BaseException) -> Call:
+        """Return a call whose payload this worker could not read: each of its rows fails with that error."""
+        call = cls(table, pickle.dumps(Payload([], None)), mappings, arena)
+        call._unreadable = error
+        return call
+
+    def run(self, first: int, end: int) -> None:
+        """Run the rows from `first` to `end`, in order."""
+        table = self.table
+        if self._unreadable is not None:
+            for row in table.undone(range(first, end)):
+                self._fail(row, self._unreadable)
+            return
+        if any(table.tags[first:end]):
+            for row in table.undone(range(first, end)):
+                self._run_part(row, row + 1)
+        else:
+            self._run_part(first, end)
+
+    def _run_part(self, first: int, end: int) -> None:
+        if self.table.row_map is not None:
+            for row in range(first, end):
+                self._run_entry(row, row + 1, int(self.table.row_map[row]) - row)
+            return
+        start = 0
+        for entry_end, entry in zip(self._ends, self._entries, strict=True):
+            if first < entry_end and start < end:
+                self._run_rows(entry, max(first, start), min(end, entry_end), -start)
+            start = entry_end
+
+    def _run_entry(self, row: int, end: int, shift: int) -> None:
+        start = 0
+        for entry_end, entry in zip(self._ends, self._entries, strict=True):
+            if start <= row + shift < entry_end:
+                self._run_rows(entry, row, end, shift - start)
+                return
+            start = entry_end
+
+    def _run_rows(self, entry: _Entry, first: int, end: int, shift: int) -> None:
+        """Run rows of one entry; `shift` added to a row of the table is a row of the entry."""
+        row = first
+        while row < end:
+            try:
+                function = entry.find()
+                if entry.is_simple:
+                    row = self._run_fast(function, entry.positional(row + shift, end + shift)[0], row, end)
+                else:
+                    row = self._run_any(entry, function, row, end, shift)
+            except _RowFailed as failed:
+                row = failed.row + 1
+            except BaseException as error:  # noqa: BLE001 - a function may raise anything, and so may its arguments
+                self._fail(row, error)
+                row += 1
+
+    def _run_fast(self, function: Any, values: Any, first: int, end: int) -> int:
+        """Run a function of one split argument: this loop is what a task costs."""
+        table = self.table
+        integers = table.values
+        tags = table.tags
+        row = first
+        try:
+            for row, value in zip(range(first, end), values, strict=False):  # noqa: B007 - needed when it raises
+                result = function(value)
+                if type(result) is int:
+                    try:
+                        integers[row] = result
+                    except ValueError:
+                        self._store_object(row, result)
+                    else:
+                        tags[row] = 1
+                else:
+                    self._store(row, result)
+        except BaseException as error:
+            self._fail_at(row, error)
+        return end
+
+    def _run_any(self, entry: _Entry, function: Any, first: int, end: int, shift: int) -> int:
+        row = first
+        positional, keywords = entry.argument_rows(first + shift, end + shift)
+        common = entry.keywords
+        try:
+            for row, args in zip(range(first, end), positional, strict=False):  # noqa: B007 - needed when it raises
+                kwargs = common
+                if keywords:
+                    kwargs = {**common, **{name: next(values) for name, values in keywords.items()}}
+                if entry.injects:
+                    from XME.ArrayOperator import inject  # noqa: PLC0415 - few functions ask for it
+
+                    result = function(*(given := inject(args, kwargs, self._log))[0], **given[1])
+                else:
+                    result = function(*args, **kwargs)
+                self._store(row, result)
+                del args, result
+        except BaseException as error:
+            self._fail_at(row, error)
+        return end
+
+    def _fail_at(self, row: int, error: BaseException) -> None:
+        self._fail(row, error)
+        raise _RowFailed(row) from None
+
+    # -- outcomes --------------------------------------------------------------------------------------------------
+
+    def _store(self, row: int, result: Any) -> None:
+        table = self.table
+        kind = type(result)
+        if kind is float:
+            table.floats[row] = result
+            table.tags[row] = t.FLOAT
+        elif result is None:
+            table.tags[row] = t.NONE
+        elif kind is bool:
+            table.tags[row] = t.TRUE if result else t.FALSE
+        elif kind is int and -_INT64 <= result < _INT64:
+            table.values[row] = result
+            table.tags[row] = t.INT
+        else:
+            self._store_object(row, result)
+
+    def _store_object(self, row: int, result: Any) -> None:
+        try:
+            place = self._arena.put(result)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any __reduce__ may raise anything
+            reason = f"{type(error).__name__}: {error}"
+            raise UnshareableResult.of(self._function_name(row), self._row_number(row), reason) from None
+        self.table.places[row] = place
+        self.table.tags[row] = t.OBJECT
+
+    def _row_number(self, row: int) -> int:
+        return int(self.table.row_map[row]) if self.table.row_map is not None else row
+
+    def _function_name(self, row: int) -> str:
+        number = self._row_number(row)
+        for end, entry in zip(self._ends, self._entries, strict=True):
+            if number < end:
+                return entry.name
+        return "?"
+
+    def _fail(self, row: int, error: BaseException) -> None:
+        if self.table.tags[row]:
+            return
+        text = "".join(traceback.format_exception(error)).rstrip()
+        self.table.places[row] = self._put_error(error, text)
+        self.table.tags[row] = t.ERROR
+
+    def _put_error(self, error: BaseException, text: str) -> int:
+        try:
+            # The traceback would keep the row's arguments alive; its text travels instead.
+            plain = error.with_traceback(None)
+            plain.__context__ = None
+            pickle.loads(pickle.dumps(plain))  # noqa: S301 - does it survive the journey?
+            return self._arena.put((plain, text))
+        except Exception:  # noqa: BLE001 - many exceptions do not pickle, or not back
+            return self._put_stand_in(error, text)
+
+    def _put_stand_in(self, error: BaseException, text: str) -> int:
+        try:
+            return self._arena.put((error.with_traceback(None), text))
+        except Exception:  # noqa: BLE001 - neither does cloudpickle know a way
+            return self._arena.put((RemoteError.of(type(error).__qualname__, str(error)), text))
+
+    def close(self) -> None:
+        """Drop everything that refers to the call's arguments."""
+        self._entries.clear()
+        self._log = self._unreadable = None
+
+
+_INT64 = 1 << 63
+
+
+class _RowFailed(Exception):  # noqa: N818 - not an error of anybody's: it tells the loop where to go on
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+class _Entry:
+    """One entry of a call: its function and how the arguments of its rows are made."""
+
+    def __init__(self, payload: EntryPayload, mappings: Mappings) -> None:
+        self._payload = payload
+        self._mappings = mappings
+        self._common: dict[Any, Any] | None = None
+        self._count = 0
+        self.rows = payload.rows
+        self.name = payload.name
+        self.injects = payload.injects
+        self.keywords: dict[str, Any] = {}
+        # One split positional argument and nothing else.
+        self.is_simple = list(payload.columns) == [0] and not payload.injects and self._loaded() == ({}, 1)
+
+    def _loaded(self) -> tuple[dict[Any, Any], int]:
+        if self._common is None:
+            self._common, self._count = self._mappings.load(self._payload.args)
+            self.keywords = {key: value for key, value in self._common.items() if isinstance(key, str)}
+        return self._common, self._count
+
+    def find(self) -> Any:
+        """Return the function, made when this worker first runs it."""
+        digest, pickled = self._payload.function
+        found = _functions.get(digest)
+        if found is None:
+            mappings = Mappings(self._mappings.domain, 0)
+            found = _functions[digest] = mappings.load(pickled), mappings
+        return found[0]
+
+    def positional(self, first: int, end: int) -> list[Any]:
+        """Return an iterator over each positional argument for some rows of this entry."""
+        common, count = self._loaded()
+        columns = {key: rows_of(column, self._mappings, first, end) for key, column in self._payload.columns.items()}
+        return arguments(count, common, columns)[0]
+
+    def argument_rows(self, first: int, end: int) -> tuple[Any, dict[str, Any]]:
+        """Return (an iterator of positional argument tuples, iterators of the split keywords)."""
+        common, count = self._loaded()
+        columns = {key: rows_of(column, self._mappings, first, end) for key, column in self._payload.columns.items()}
+        positional, keywords = arguments(count, common, columns)
+        return (zip(*positional, strict=False) if positional else repeat(())), keywords

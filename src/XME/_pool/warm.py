@@ -1,0 +1,170 @@
+"""Segments for a call's arguments, kept warm.
+
+Fresh shared pages are slow (about 2 GB/s), warm ones as fast as any memory. So a segment that a call's arguments were
+in is used again, under a new name, if and only if every worker has let go of it: a worker says so only after the
+mapping is closed, which Python refuses while anything refers to its bytes. In any doubt (the worker died, it forked
+while it had the segment mapped) the segment is unlinked and never used again.
+
+    lent       the call runs
+    cooling    the call has ended; some worker may still have it mapped
+    free       everybody has let go
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from XME._core import names, segment
+from XME._core.domain import Domain
+from XME._core.ledger import Kind
+from XME.errors import SharedMemoryFull
+
+# A segment is used for anything from half its size upwards.
+_WASTE = 2
+# Copies of at least this many bytes are made by two threads; fewer are done before a thread has started.
+_TWO_THREADS = 8 << 20
+# The share of /dev/shm that warm segments may keep.
+_SHARE = 4
+_MADV_POPULATE_WRITE = 23
+# How long to wait for workers that are about to let go: this, and as long as a copy into fresh pages saves.
+_PATIENCE_S = 0.005
+_PATIENCE_S_PER_BYTE = 2e-10
+
+
+class LetGo(Enum):
+    """What is known of a call whose arguments were mapped by workers."""
+
+    YES = 1
+    NOT_YET = 2
+    NEVER = 3
+
+
+def bound() -> int:
+    """Return how many bytes of warm segments are kept at most."""
+    stat = os.statvfs(names.FOLDER)
+    return stat.f_blocks * stat.f_frsize // _SHARE
+
+
+class WarmSegments:
+    """The segments of a crew's calls: lends them, takes them back, uses them again when that is safe."""
+
+    def __init__(self, domain: Domain, state: Callable[[int], LetGo]) -> None:
+        """Bind to a domain; `state` says of a call that has ended whether its workers have let go."""
+        self._domain = domain
+        self._state = state
+        self._lock = threading.Lock()
+        self._free: list[segment.Segment] = []
+        self._cooling: list[tuple[int, segment.Segment]] = []
+
+    def put(self, source: memoryview) -> segment.Segment:
+        """Copy contiguous bytes into a segment, a warm one if there is one of about that size.
+
+        Raises:
+            SharedMemoryFull: there is no room, even without the warm ones.
+        """
+        found = self._take(source.nbytes)
+        if found is not None:
+            copy(source, found.data)
+            return found
+        try:
+            return segment.create(self._domain, source.nbytes, Kind.CALL, source=source)
+        except SharedMemoryFull:
+            self.drop_all()
+            return segment.create(self._domain, source.nbytes, Kind.CALL, source=source)
+
+    def blank(self, nbytes: int) -> segment.Segment:
+        """Return a new segment of zeros."""
+        try:
+            return segment.create(self._domain, nbytes, Kind.CALL)
+        except SharedMemoryFull:
+            self.drop_all()
+            return segment.create(self._domain, nbytes, Kind.CALL)
+
+    def _take(self, nbytes: int) -> segment.Segment | None:
+        self.review()
+        # Letting go takes a worker a moment after its last row, and waiting for that is cheaper than fresh pages.
+        deadline = time.monotonic() + _PATIENCE_S + nbytes * _PATIENCE_S_PER_BYTE
+        while not self._fits(self._free, nbytes):
+            if not self._fits([used for _, used in self._cooling], nbytes) or time.monotonic() > deadline:
+                return None
+            time.sleep(_PATIENCE_S / 50)
+            self.review()
+        with self._lock:
+            best = min(self._fits(self._free, nbytes), key=lambda found: found.nbytes)
+            self._free.remove(best)
+        return self._renamed(best)
+
+    @staticmethod
+    def _fits(segments: list[segment.Segment], nbytes: int) -> list[segment.Segment]:
+        return [found for found in segments if nbytes <= found.nbytes <= _WASTE * nbytes]
+
+    def _renamed(self, old: segment.Segment) -> segment.Segment:
+        """Give a segment a new name and number: who still has read the old name finds nothing."""
+        book = self._domain.names
+        serial = book.enter(Kind.CALL)
+        os.rename(names.path_of(old.name), names.path_of(names.name_of(self._domain.id, serial)))
+        segment.renumber(old.map, serial)
+        book.confirm(serial)
+        book.unlink(old.serial)
+        return segment.Segment(self._domain, serial, old.nbytes, old.map)
+
+    def take_back(self, segments: list[segment.Segment], call: int) -> None:
+        """Note that a call has ended; its segments cool until everybody has let go."""
+        with self._lock:
+            self._cooling += [(call, used) for used in segments]
+
+    def review(self) -> None:
+        """Move what everybody has let go of to the free ones, and unlink what can never be used again."""
+        with self._lock:
+            states = {call: self._state(call) for call in {call for call, _ in self._cooling}}
+            self._free += [used for call, used in self._cooling if states[call] is LetGo.YES]
+            gone = [used for call, used in self._cooling if states[call] is LetGo.NEVER]
+            self._cooling = [pair for pair in self._cooling if states[pair[0]] is LetGo.NOT_YET]
+        for used in gone:
+            used.unlink()
+        if self._free or self._cooling:
+            self._keep_within(bound())
+
+    def _keep_within(self, limit: int) -> None:
+        with self._lock:
+            total = sum(used.nbytes for used in self._free) + sum(used.nbytes for _, used in self._cooling)
+            gone = []
+            while total > limit and (self._cooling or self._free):
+                used = self._cooling.pop(0)[1] if self._cooling else self._free.pop(0)
+                total -= used.nbytes
+                gone.append(used)
+        for used in gone:
+            used.unlink()
+
+    def drop_all(self) -> None:
+        """Unlink everything that is not lent."""
+        self._keep_within(-1)
+
+
+def populate(used: segment.Segment) -> None:
+    """Map a segment's pages now, in one go, so that the next copy into it does not stop at each."""
+    with contextlib.suppress(OSError, ValueError):
+        used.map.madvise(_MADV_POPULATE_WRITE)
+
+
+def copy(source: memoryview, target: memoryview) -> None:
+    """Copy bytes, a large copy by two threads."""
+    source = source.cast("B")
+    nbytes = source.nbytes
+    if nbytes < _TWO_THREADS:
+        target[:nbytes] = source
+        return
+    import numpy as np  # noqa: PLC0415 - numpy copies without the GIL; whoever has such arrays has numpy
+
+    to, of = np.frombuffer(target, np.uint8), np.frombuffer(source, np.uint8)
+    half = nbytes // 2
+    helper = threading.Thread(target=np.copyto, args=(to[:half], of[:half]))
+    helper.start()
+    np.copyto(to[half:nbytes], of[half:])
+    helper.join()
+

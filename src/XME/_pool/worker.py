@@ -1,0 +1,310 @@
+"""A worker process: finds tables on the board, claims rows, runs them, lets go.
+
+It joins the program's domain, watches the process that started it (and ends when that does, after sweeping if it is the
+last one out), and sleeps on the crew's wake semaphore. A post is a hint: it looks again every slice.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import Any, NamedTuple
+
+from XME._core import participant, program, segment
+from XME._core.participant import Identity
+from XME._pool import board as b
+from XME._pool import inherited, table
+from XME._pool.arena import Arena
+from XME._pool.arguments import Mappings
+from XME._pool.cores import limit_cores
+from XME._pool.runner import Call
+from XME.errors import BadSegment, ContainerGone, DomainEnded
+
+# How long an idle worker sleeps before it looks again, should a post have been lost.
+_IDLE_S = 0.2
+# A claim should take about this long: long enough that its cost does not show, short enough to balance the end.
+_CLAIM_S = 0.004
+# A claim is at most so many times as large as the one before: the first rows may be the cheap ones.
+_GROWTH = 8
+_END_GRACE_S = 1.0
+
+
+class Setup(NamedTuple):
+    """What a worker is started with."""
+
+    domain_id: str
+    serials: tuple[int, int, int]
+    workers: int
+    index: int
+    serial: int
+    generation: int
+    parent: Identity
+    cores: int
+    initializer: bytes | None
+    max_rows: int | None
+    inherited: dict[int, Any]
+
+
+def main(setup: Setup) -> None:
+    """Serve until told to stop; the target of a worker process."""
+    # Ctrl-C goes to every process of the terminal; what becomes of a call is its parent's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _watch(setup.parent)
+    limit_cores(setup.cores)
+    inherited.given.update(setup.inherited)
+    try:
+        domain = program.join(setup.domain_id)
+        board = b.attach(domain, setup.serials, setup.workers)
+    except (DomainEnded, ContainerGone):
+        # The crew was shut down before this worker had begun.
+        return
+    worker = Worker(setup, board)
+    worker.introduce()
+    if setup.initializer is not None:
+        _initialize(setup.initializer, board, setup.index)
+    worker.serve()
+
+
+def _initialize(data: bytes, board: b.Board, index: int) -> None:
+    try:
+        function, args = pickle.loads(data)  # noqa: S301 - our own parent wrote it
+        function(*args)
+    except BaseException:
+        board.set_reason(index, f"the initializer failed: {traceback.format_exc(limit=-3)}")
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+class Worker:
+    """One worker's work."""
+
+    def __init__(self, setup: Setup, board: b.Board) -> None:
+        self._setup = setup
+        self._board = board
+        self._me = board.worker(setup.index)
+        self._arena = Arena(board.domain)
+        self._exhausted: set[int] = set()
+        self._pending: list[Mappings] = []
+        self._left = setup.max_rows
+
+    def introduce(self) -> None:
+        """Say who we are; the incarnation last, because it makes the rest valid."""
+        me, domain = self._me, self._board.domain
+        me[b.S_NUMBER] = domain.number
+        me[b.S_SERIAL] = self._setup.serial
+        me[b.S_INCARNATION] = domain.incarnation
+
+    def serve(self) -> None:
+        """Claim and run rows until told to stop or until there were enough."""
+        me, words, wake = self._me, self._board.words, self._board.wake
+        while True:
+            if self._work():
+                continue
+            if self._left == 0 or words[b.W_STOP] or me[b.S_END]:
+                break
+            self._let_go_of_pending()
+            before = time.perf_counter_ns()
+            wake.wait(_IDLE_S)
+            me[b.S_WAITING] += time.perf_counter_ns() - before
+        me[b.S_RETIRED] = 1
+
+    def _work(self) -> bool:
+        """Serve every table that has rows to claim; True if there was one."""
+        ids = self._board.ids.tolist()
+        found = sorted((call, slot) for slot, call in enumerate(ids) if call and call not in self._exhausted)
+        served = False
+        for call, slot in found:
+            if self._left == 0:
+                break
+            served |= self._serve_table(call, slot)
+        if len(self._exhausted) > 2 * b.TABLES:
+            self._exhausted &= set(ids)
+        return served
+
+    def _serve_table(self, call: int, slot: int) -> bool:
+        head = self._board.head(slot)
+        opened = self._open(call, slot, head)
+        if opened is None:
+            self._exhausted.add(call)
+            return False
+        rows, memory = opened
+        served = _Service(self, rows, head).run()
+        if memory is not None:
+            memory.close()
+        if self._left != 0:
+            self._exhausted.add(call)
+        return served
+
+    def _open(self, call: int, slot: int, head: memoryview) -> tuple[table.Table, segment.Segment | None] | None:
+        """Map a table; None if it is gone, or meant for younger workers."""
+        board = self._board
+        if table.generation_needed(head) > self._setup.generation:
+            return None
+        serial = head[table.H_SEGMENT]
+        memory = None
+        try:
+            if serial:
+                memory = segment.attach_anew(board.domain, serial)
+            data = memory.data if memory is not None else board.small_table(slot)
+            found = table.Table(call, slot, head, data)
+        except (ContainerGone, DomainEnded, BadSegment, ValueError):
+            return None
+        # The head may have been that of the slot's next table; claims look again, under the mutex.
+        return (found, memory) if board.ids[slot] == call else None
+
+    # -- what a service needs of its worker ------------------------------------------------------------------------
+
+    def claim(self, rows: table.Table, pace: int, limit: int) -> tuple[int, int] | None:
+        """Claim up to `pace` rows by one store, fewer towards the end; None if there is nothing left."""
+        board = self._board
+        with board.mutex:
+            if board.ids[rows.slot] != rows.call:
+                return None
+            first, place = rows.cursor()
+            remaining = rows.rows - first
+            if remaining <= 0 or place >= len(rows.claims):
+                return None
+            size = min(pace, max(1, remaining // (2 * self._setup.workers)))
+            if limit:
+                size = min(limit, remaining)
+            if self._left is not None:
+                size = min(size, self._left)
+                self._left -= size
+            self._me[b.S_CALL] = rows.call
+            rows.claim(place, first + size, self._setup.serial)
+        return first, first + size
+
+    def begin(self, rows: table.Table, head: memoryview) -> Call:
+        """Read the payload of a call that this worker has a claim of."""
+        board = self._board
+        serial, offset, nbytes = head[table.H_PAYLOAD], head[table.H_PAYLOAD_AT], head[table.H_PAYLOAD_BYTES]
+        mappings = Mappings(board.domain, rows.call)
+        if not serial:
+            payload = bytes(board.segment.data[offset : offset + nbytes])
+        else:
+            memory = segment.attach_anew(board.domain, serial)
+            payload = bytes(memory.data[offset : offset + nbytes])
+            memory.close()
+        try:
+            return Call(rows, payload, mappings, self._arena)
+        except BaseException as error:  # noqa: BLE001 - what is unpickled may raise anything; the rows then fail with it
+            return Call.unreadable(rows, mappings, self._arena, error)
+
+    def count(self, rows: int, nanoseconds: int) -> None:
+        """Add a claim to the statistics."""
+        me = self._me
+        me[b.S_ROWS] += rows
+        me[b.S_CLAIMS] += 1
+        me[b.S_WORKING] += nanoseconds
+        me[b.S_ARENA] = self._arena.current
+        me[b.S_SHARED] = self._arena.shared
+        me[b.S_PICKLED] = self._arena.pickled
+
+    def post(self, head: memoryview) -> None:
+        """Wake whoever waits for this table."""
+        try:
+            self._board.waiter(head[table.H_WAITER]).release()
+        except ContainerGone:
+            self._board.forget_waiter(head[table.H_WAITER])
+
+    def finish(self, mappings: Mappings) -> None:
+        """Let go of a call's arguments, or note that something still refers to them."""
+        if not mappings.let_go():
+            self._pending.append(mappings)
+            self._note_pending()
+        self._me[b.S_CALL] = 0
+
+    def _let_go_of_pending(self) -> None:
+        if self._pending:
+            self._pending = [mappings for mappings in self._pending if not mappings.let_go()]
+            self._note_pending()
+
+    def _note_pending(self) -> None:
+        calls = [mappings.call for mappings in self._pending]
+        # Widened before it is narrowed: at no instant is a call outside that should be inside.
+        self._me[b.S_DIRTY_HIGH] = max(calls, default=0)
+        self._me[b.S_DIRTY_LOW] = min(calls, default=0)
+
+
+class _Service:
+    """A worker's work on one table: claims until nothing is left."""
+
+    def __init__(self, worker: Worker, rows: table.Table, head: memoryview) -> None:
+        self._worker = worker
+        self._table = rows
+        self._head = head
+        self._limit = table.claim_limit(head)
+        self._post_each = bool(head[table.H_FLAGS] & table.POST_EACH)
+        self._pace = 1
+
+    def run(self) -> bool:
+        """Serve the table; True if at least one row was claimed."""
+        worker, rows = self._worker, self._table
+        claim = worker.claim(rows, self._pace, self._limit)
+        if claim is None:
+            rows.release()
+            return False
+        call = worker.begin(rows, self._head)
+        posted = False
+        while claim is not None:
+            first, end = claim
+            before = time.perf_counter_ns()
+            call.run(first, end)
+            elapsed = time.perf_counter_ns() - before
+            worker.count(end - first, elapsed)
+            self._set_pace(end - first, elapsed)
+            posted = self._post_each or end >= rows.rows
+            if posted:
+                worker.post(self._head)
+            call.mappings.drop_private()
+            claim = worker.claim(rows, self._pace, self._limit) if end < rows.rows else None
+        if not posted:
+            worker.post(self._head)
+        call.close()
+        mappings = call.mappings
+        del call
+        worker.finish(mappings)
+        rows.release()
+        return True
+
+    def _set_pace(self, size: int, nanoseconds: int) -> None:
+        good = int(_CLAIM_S * 1e9 * size / max(1, nanoseconds))
+        self._pace = max(1, min(good, _GROWTH * self._pace))
+
+
+# -- the parent --------------------------------------------------------------------------------------------------------
+
+
+def _watch(parent: Identity) -> None:
+    """End this process when the one that started it has ended."""
+    threading.Thread(target=_await_end, args=(parent,), daemon=True, name="XME-parent-watch").start()
+
+
+def _await_end(parent: Identity) -> None:
+    try:
+        pidfd = os.pidfd_open(parent.pid)
+    except (OSError, AttributeError):
+        pidfd = -1
+    while participant.is_found_alive(parent):
+        # Looked at after the descriptor was opened, so that it is not a later process's with the same pid.
+        if pidfd < 0:
+            time.sleep(0.2)
+        else:
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            poller.poll()
+    # Should a lock be held by a thread that does not go on, the sweep is left to the next program.
+    deadline = threading.Timer(_END_GRACE_S, os._exit, (1,))
+    deadline.daemon = True
+    deadline.start()
+    try:
+        program.leave_all()
+    finally:
+        os._exit(1)
