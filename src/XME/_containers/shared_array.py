@@ -117,7 +117,7 @@ class xmem_array(np.ndarray[Any, np.dtype[Any]]):
         if hold is not None:
             base = self.base
             # A view of `source` refers to it or to what that refers to. Anything else may be new memory.
-            if base is None or (base is not source and base is not source.base and not _lies_in(self, hold)):
+            if base is None or (base is not source and base is not source.base and not _has_elements_in(self, hold)):
                 hold = None
         self._hold = hold
 
@@ -190,9 +190,8 @@ class xmem_array(np.ndarray[Any, np.dtype[Any]]):
         hold = self._hold
         if hold is None or not _lies_in(self, hold):
             return np.asarray(self).__reduce_ex__(protocol)
-        strides = None if self.flags.c_contiguous else self.strides
-        spelled = _spelled(self.dtype)
-        return _restored, (*hold.place, _offset(self, hold), spelled, self.shape, strides, self.flags.writeable)
+        where = (*hold.place, _offset(self, hold))
+        return _restored, (*where, _spelled(self.dtype), self.shape, self.strides, self.flags.writeable)
 
     def __copy__(self) -> Any:
         """Return the content as a plain array."""
@@ -283,14 +282,19 @@ def _bytes_of(content: _Plain | None, dtype: _Dtype, order: _Order) -> memoryvie
 
 
 def _offset(array: _Plain, hold: holds.Hold) -> int:
-    address: int = array.__array_interface__["data"][0]
+    # Where no element is, numpy lets the address point anywhere.
+    address: int = array.__array_interface__["data"][0] if array.size else hold.start + segment.HEADER_BYTES
     return address - hold.start
 
 
 def _lies_in(array: _Plain, hold: holds.Hold) -> bool:
     """True if every element lies in the payload of the segment."""
+    if not array.size:
+        return True
     first = last = _offset(array, hold)
-    if array.size:
+    if array.flags.c_contiguous:
+        last += array.nbytes
+    else:
         for n, stride in zip(array.shape, array.strides, strict=True):
             if stride < 0:
                 first += (n - 1) * stride
@@ -300,13 +304,17 @@ def _lies_in(array: _Plain, hold: holds.Hold) -> bool:
     return first >= segment.HEADER_BYTES and last <= segment.HEADER_BYTES + hold.segment.nbytes
 
 
+def _has_elements_in(array: _Plain, hold: holds.Hold) -> bool:
+    return array.size != 0 and _lies_in(array, hold)
+
+
 def _spelled(dtype: _Dtype) -> Any:
     return dtype.str if dtype.kind in _SPELLED and dtype.isbuiltin != 2 and dtype.metadata is None else dtype
 
 
 def _restored(
     domain_id: str, serial: int, name: str | None, offset: int, dtype: Any, shape: tuple[int, ...],
-    strides: tuple[int, ...] | None, writeable: bool,
+    strides: tuple[int, ...], writeable: bool,
 ) -> xmem_array:
     """Return the view that another process pickled."""
     array = _view(holds.find(domain_id, serial, name), offset, dtype, shape, strides)
@@ -316,7 +324,7 @@ def _restored(
 
 
 def _view(
-    hold: holds.Hold, offset: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None
+    hold: holds.Hold, offset: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> xmem_array:
     try:
         array: xmem_array = np.ndarray.__new__(xmem_array, shape, dtype, hold.root, offset, strides)

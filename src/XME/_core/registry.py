@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from XME._core import domain as domains
-from XME._core import memory, names
+from XME._core import memory, names, sweep
 from XME.errors import BadSegment, DomainEnded, NameTaken
 
 _VERSION = 1
@@ -136,10 +136,16 @@ def is_alive(entry: Entry) -> bool:
 
 
 def require_free(name: str) -> None:
-    """Raise NameTaken if a living domain has the name; `add` looks again under the lock."""
+    """Raise NameTaken if a living domain has the name, and sweep a dead one; `add` looks again under the lock."""
     entry = read(name)
-    if entry is not None and is_alive(entry):
+    if entry is None:
+        return
+    if is_alive(entry):
         raise NameTaken.of(name)
+    # Its entry is about to be replaced, and with it the last trace that leads there by name.
+    with sweep.looking_at(entry.domain) as domain:
+        if domain is not None:
+            domain.sweep_if_dead()
 
 
 def add(entry: Entry) -> None:
