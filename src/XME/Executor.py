@@ -343,34 +343,32 @@ class _Results(Iterator[Any]):
         self._deadline = deadline
         self._orphans = orphans
         self._row = 0
-        self._rest: Iterator[Any] | None = None
+        self._ready: Iterator[Any] = iter(())
 
     def __next__(self) -> Any:
-        call = self._call
-        if call is not None and call.done():
-            # All at once: reading a column is much faster than reading its rows.
-            self._rest = iter(self._engine.collect(call)[self._row :])
-            self._finish()
-        if self._rest is not None:
-            outcome = next(self._rest)
-        else:
-            outcome = self._await_row()
-            self._row += 1
-        if isinstance(outcome, Failure):
-            self.close()
-            raise outcome.error
-        return outcome
-
-    def _await_row(self) -> Any:
-        assert self._call is not None  # noqa: S101 - without a call there is a rest
-        while True:
-            found = self._engine.outcome(self._call, self._row)
-            if found is not None:
-                return found[0]
-            if not self._engine.wait_once(self._call, self._deadline):
+        for outcome in self._ready:
+            if isinstance(outcome, Failure):
                 self.close()
-                msg = f"row {self._row} was not done in time"
+                raise outcome.error
+            return outcome
+        self._get_ready()
+        return next(self)
+
+    def _get_ready(self) -> None:
+        """Wait for the next row, and take what is there in one go; StopIteration when there is no more."""
+        call = self._call
+        if call is None:
+            raise StopIteration
+        while not (found := self._engine.ready(call, self._row)):
+            if not self._engine.wait_once(call, self._deadline):
+                row = self._row
+                self.close()
+                msg = f"row {row} was not done in time"
                 raise TimeoutError(msg)
+        self._row += len(found)
+        self._ready = iter(found)
+        if self._row == call.count:
+            self._finish()
 
     def _finish(self) -> None:
         call, self._call = self._call, None
@@ -381,7 +379,7 @@ class _Results(Iterator[Any]):
     def close(self) -> None:
         """Give up the rest: what nobody has claimed is never run."""
         call, self._call = self._call, None
-        self._rest = iter(())
+        self._ready = iter(())
         if call is not None:
             self._engine.abandon(call)
 

@@ -20,6 +20,8 @@ from XME.errors import ContainerGone
 Busy = posix_ipc.BusyError
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# False where the number of permits cannot be read (macOS).
+HAS_VALUE: bool = posix_ipc.SEMAPHORE_VALUE_SUPPORTED
 # False where the C library has no timed wait on the monotonic clock (macOS has no timed wait at all): then `wait`
 # tries again and again, with longer and longer pauses.
 HAS_TIMED_WAIT = hasattr(_libc, "sem_clockwait")
@@ -83,6 +85,10 @@ class Semaphore:
         finally:
             os.close(fd)
         return cls(name)
+
+    def is_free(self) -> bool:
+        """True if there seems to be a permit; where the system does not tell (macOS), always."""
+        return not HAS_VALUE or self._raw.value > 0
 
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds` for a permit; True if it was taken. A signal may end the wait early."""

@@ -20,6 +20,7 @@ from typing import Any
 from XME._core import memory, names, segment
 from XME._core.domain import Domain
 from XME._core.ledger import Kind
+from XME._pool.board import S_ARENA
 from XME._store import codec
 from XME.errors import BadSegment, ContainerGone
 
@@ -41,18 +42,19 @@ class Arena:
     """The writing side, in a worker.
 
     Attributes:
-        current: the serial number of the segment that is being written to, 0 before the first.
         shared: bytes put into shared memory so far; `pickled`: bytes pickled so far.
     """
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, slot: memoryview) -> None:
+        """Bind to a domain and to the worker's slot on the board, which tells the segment that is written to."""
         self._domain = domain
+        self._slot = slot
         self._chunk: segment.Segment | None = None
         self._data: memoryview | None = None
         self._end = 0
         self._chunk_bytes = _FIRST_CHUNK
         self._own: list[int] = []
-        self.current = 0
+        self._current = 0
         self.shared = 0
         self.pickled = 0
 
@@ -79,7 +81,7 @@ class Arena:
             self.shared += buffer.nbytes
         view[start + table_at : start + table_at + len(data)] = data
         self.pickled += len(data)
-        return self.current << _OFFSET_BITS | start // _UNIT
+        return self._current << _OFFSET_BITS | start // _UNIT
 
     @staticmethod
     def _lay_out(buffers: list[memoryview], end: int) -> tuple[list[int], int]:
@@ -110,7 +112,9 @@ class Arena:
             self._data.release()  # type: ignore[union-attr]
             self._chunk.close()
             self._chunk_bytes = _LATER_CHUNK
-        self._chunk, self._data, self.current = chunk, chunk.data, chunk.serial
+        self._chunk, self._data, self._current = chunk, chunk.data, chunk.serial
+        # Before any outcome can name it: the parent forgets what no worker writes to.
+        self._slot[S_ARENA] = chunk.serial
 
     def _own_segment(self, buffer: memoryview) -> int:
         made = segment.create(self._domain, buffer.nbytes, Kind.RESULT, source=buffer)

@@ -72,6 +72,11 @@ class Mappings:
                 buffers.append(buffer if isinstance(buffer, bytes) else self.shared(buffer))
         return pickle.loads(pickled.data, buffers=buffers)  # noqa: S301 - our own parent wrote it
 
+    @property
+    def has_private(self) -> bool:
+        """True if rows were given parts that are mapped for them alone."""
+        return len(self._maps) > len(self._shared)
+
     def drop_private(self) -> None:
         """Close what nothing refers to any more; a row's private part goes with its row."""
         if len(self._maps) > len(self._shared):
@@ -115,9 +120,11 @@ os.register_at_fork(before=_before_fork)
 # -- columns ---------------------------------------------------------------------------------------------------------
 
 
-def rows_of(column: Any, mappings: Mappings, first: int, end: int) -> Iterator[Any]:
+def rows_of(reader: Any, first: int, end: int) -> Iterator[Any]:
     """Iterate over a column's values for the rows from `first` to `end`; rows beyond its own repeat its last."""
-    reader = _reader(column, mappings)
+    if end <= reader.rows:
+        values: Iterator[Any] = reader.read(first, end)
+        return values
     own_end = min(end, reader.rows)
     inside = reader.read(first, own_end) if first < own_end else iter(())
     beyond = end - max(first, reader.rows)
@@ -125,7 +132,7 @@ def rows_of(column: Any, mappings: Mappings, first: int, end: int) -> Iterator[A
         return inside
     # Made anew for each row: a row may change what is its own.
     last = reader.rows - 1
-    return chain(inside, (next(reader.read(last, last + 1)) for _ in range(beyond)))
+    return chain(inside, (next(reader.read(last, last + 1, anew=True)) for _ in range(beyond)))
 
 
 class _WholeReader:
@@ -134,11 +141,13 @@ class _WholeReader:
 
         self._array = Array(column.values, column.blocks)
         self.rows = len(self._array)
-        self._plain = column.blocks is None and isinstance(column.values, range | str | bytes)
+        plain = column.blocks is None and isinstance(column.values, range | str | bytes)
+        # Values that a row may have as they are.
+        self.sequence = column.values if plain else None
 
-    def read(self, first: int, end: int) -> Iterator[Any]:
-        if self._plain:
-            return iter(self._array.values[first:end])
+    def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:  # noqa: ARG002 - always anew
+        if self.sequence is not None:
+            return iter(self.sequence[first:end])
         return (_own(self._array.row(k)) for k in range(first, end))
 
 
@@ -150,6 +159,8 @@ def _own(value: Any) -> Any:
 
 
 class _ArrayReader:
+    sequence = None
+
     def __init__(self, column: ArrayColumn, mappings: Mappings) -> None:
         self._column = column
         self._mappings = mappings
@@ -166,7 +177,7 @@ class _ArrayReader:
         size, longer = divmod(length, blocks)
         return row * size + min(row, longer), (row + 1) * size + min(row + 1, longer)
 
-    def read(self, first: int, end: int) -> Iterator[Any]:
+    def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:  # noqa: ARG002 - always anew
         import numpy as np  # noqa: PLC0415 - whoever has such a column has numpy
 
         column = self._column
@@ -187,19 +198,30 @@ class _ArrayReader:
 
 
 class _BlockReader:
+    sequence = None
+
     def __init__(self, column: BlockColumn, mappings: Mappings) -> None:
         self.rows = column.rows
         self._column = column
         self._mappings = mappings
+        self._latest: tuple[int, list[Any]] = (-1, [])
 
-    def read(self, first: int, end: int) -> Iterator[Any]:
+    def _block(self, k: int, *, anew: bool) -> list[Any]:
+        """Return a block's values; kept for the rows that are claimed next, unless they are to be made anew."""
+        if anew or self._latest[0] != k:
+            self._latest = -1, []
+            self._latest = k, self._mappings.load(self._column.blocks[k], private=True)
+        return self._latest[1]
+
+    def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:
         size = self._column.block_rows
         blocks = range(first // size, (end - 1) // size + 1)
-        values = chain.from_iterable(self._mappings.load(self._column.blocks[k], private=True) for k in blocks)
+        values = chain.from_iterable(self._block(k, anew=anew) for k in blocks)
         return islice(values, first % size, first % size + end - first)
 
 
-def _reader(column: Any, mappings: Mappings) -> Any:
+def reader_of(column: Any, mappings: Mappings) -> Any:
+    """Return what reads a column's rows in a worker."""
     if isinstance(column, ArrayColumn):
         return _ArrayReader(column, mappings)
     if isinstance(column, BlockColumn):

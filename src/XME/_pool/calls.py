@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from XME._core import segment
+from XME._core import memory, segment
 from XME._pool import table as t
 from XME._pool.crew import Death
 from XME.errors import WorkerDied, WorkerTraceback
@@ -128,6 +128,18 @@ class RunningCall:
             first[row] = failure
         return first
 
+    def ready(self, first: int, take: Callable[[int], Any]) -> list[Any]:
+        """Return the outcomes of the rows from `first` up to the first that has none yet."""
+        tags = bytes(self.parts[0].table.tags[first:])
+        end = tags.find(0)
+        found = _read(self.parts[0].table, take, first, first + (len(tags) if end < 0 else end))
+        for k, outcome in enumerate(found):
+            if outcome is _MOVED:
+                found[k] = self.outcome(first + k, take)
+                if found[k] is PENDING:
+                    return found[:k]
+        return found
+
     def outcome(self, row: int, take: Callable[[int], Any]) -> Any:
         """Return the outcome of one row of a call that is still running; PENDING if there is none yet."""
         if row in self.lost:
@@ -154,19 +166,20 @@ def _find(rows: list[int], row: int) -> int | None:
         return None
 
 
-def _read(table: t.Table, take: Callable[[int], Any]) -> list[Any]:
+def _read(table: t.Table, take: Callable[[int], Any], first: int = 0, end: int | None = None) -> list[Any]:
     """Return the outcomes of a table's rows; the common case of one type throughout is read in one go."""
-    tags = bytes(table.tags)
+    end = table.rows if end is None else end
+    tags = bytes(table.tags[first:end])
     if not tags:
         return []
     same = tags.count(tags[0]) == len(tags)
     if same and tags[0] == t.INT:
-        return table.values.tolist()
+        return table.values[first:end].tolist()
     if same and tags[0] == t.FLOAT:
-        return table.floats.tolist()
+        return table.floats[first:end].tolist()
     if same and tags[0] == t.NONE:
         return [None] * len(tags)
-    return [_read_row(table, k, take) for k in range(len(tags))]
+    return [_read_row(table, k, take) for k in range(first, end)]
 
 
 def _read_row(table: t.Table, k: int, take: Callable[[int], Any]) -> Any:
@@ -195,6 +208,8 @@ def _taken(take: Callable[[int], Any], place: int) -> Any:
 
 
 def _failure(take: Callable[[int], Any], place: int) -> Failure:
+    if place == 0:
+        return Failure(memory.full(0))
     outcome = _taken(take, place)
     if isinstance(outcome, Failure):
         return outcome

@@ -276,6 +276,11 @@ class Dispatcher:
             found = call.outcome(row, self.crew.arenas.take)
             return None if found is PENDING else (found,)
 
+    def ready(self, call: RunningCall, first: int) -> list[Any]:
+        """Return the outcomes of the rows from `first` up to the first that has none yet."""
+        with self.lock:
+            return call.ready(first, self.crew.arenas.take)
+
     def collect(self, call: RunningCall) -> list[Any]:
         """Return the outcomes of a call that is done."""
         with self.lock:

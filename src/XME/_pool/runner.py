@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from collections.abc import Callable
 from itertools import repeat
 from typing import Any
 
 from XME._pool import table as t
 from XME._pool.arena import Arena
-from XME._pool.arguments import Mappings, arguments, rows_of
+from XME._pool.arguments import Mappings, arguments, reader_of, rows_of
 from XME._pool.payload import EntryPayload, Payload
 from XME.errors import RemoteError, UnshareableResult
 
@@ -20,7 +21,10 @@ _functions: dict[bytes, tuple[Any, Mappings]] = {}
 class Call:
     """One call, as the worker that runs some of its rows sees it."""
 
-    def __init__(self, table: t.Table, payload: bytes, mappings: Mappings, arena: Arena) -> None:
+    def __init__(
+        self, table: t.Table, payload: bytes, mappings: Mappings, arena: Arena, *, cancellable: bool = False
+    ) -> None:
+        """Read a payload; the rows of a `cancellable` table may have been cancelled before they were claimed."""
         self.table = table
         self.mappings = mappings
         self._arena = arena
@@ -33,6 +37,9 @@ class Call:
         for entry in self._entries:
             end += entry.rows
             self._ends.append(end)
+        plain = len(self._entries) == 1 and table.row_map is None and not cancellable
+        self._only = self._entries[0] if plain else None
+        self._cancellable = cancellable
 
     @classmethod
     def unreadable(cls, table: t.Table, mappings: Mappings, arena: Arena, error: BaseException) -> Call:
@@ -43,16 +50,45 @@ class Call:
 
     def run(self, first: int, end: int) -> None:
         """Run the rows from `first` to `end`, in order."""
-        table = self.table
-        if self._unreadable is not None:
-            for row in table.undone(range(first, end)):
+        if self._only is not None:
+            self._run_rows(self._only, first, end, 0)
+        elif self._unreadable is not None:
+            for row in self.table.undone(range(first, end)):
                 self._fail(row, self._unreadable)
-            return
-        if any(table.tags[first:end]):
-            for row in table.undone(range(first, end)):
+        elif self._cancellable:
+            for row in self.table.undone(range(first, end)):
                 self._run_part(row, row + 1)
         else:
             self._run_part(first, end)
+
+    def one_by_one(self) -> Callable[[int], None]:
+        """Return a function that runs one row; where the call allows it, one with nothing in its way."""
+        entry = self._only
+        if entry is None or not entry.is_simple or entry.simple.sequence is None:
+            return lambda row: self.run(row, row + 1)
+        try:
+            function = entry.find()
+        except Exception:  # noqa: BLE001 - whatever unpickling the function raises, each row gets it as its outcome
+            return lambda row: self.run(row, row + 1)
+        values, integers, tags = entry.simple.sequence, self.table.values, self.table.tags
+        store, store_object, fail = self._store, self._store_object, self._fail
+
+        def run_one(row: int) -> None:
+            try:
+                result = function(values[row])
+                if type(result) is int:
+                    try:
+                        integers[row] = result
+                    except ValueError:
+                        store_object(row, result)
+                    else:
+                        tags[row] = 1
+                else:
+                    store(row, result)
+            except BaseException as error:  # noqa: BLE001 - a function may raise anything
+                fail(row, error)
+
+        return run_one
 
     def _run_part(self, first: int, end: int) -> None:
         if self.table.row_map is not None:
@@ -78,9 +114,9 @@ class Call:
         row = first
         while row < end:
             try:
-                function = entry.find()
+                function = entry.function or entry.find()
                 if entry.is_simple:
-                    row = self._run_fast(function, entry.positional(row + shift, end + shift)[0], row, end)
+                    row = self._run_fast(function, rows_of(entry.simple, row + shift, end + shift), row, end)
                 else:
                     row = self._run_any(entry, function, row, end, shift)
             except _RowFailed as failed:
@@ -179,7 +215,11 @@ class Call:
         if self.table.tags[row]:
             return
         text = "".join(traceback.format_exception(error)).rstrip()
-        self.table.places[row] = self._put_error(error, text)
+        try:
+            self.table.places[row] = self._put_error(error, text)
+        except MemoryError:
+            # No room even for the error: 0 says so.
+            self.table.places[row] = 0
         self.table.tags[row] = t.ERROR
 
     def _put_error(self, error: BaseException, text: str) -> int:
@@ -225,8 +265,11 @@ class _Entry:
         self.name = payload.name
         self.injects = payload.injects
         self.keywords: dict[str, Any] = {}
+        self.function: Any = None
+        self._readers = {key: reader_of(column, mappings) for key, column in payload.columns.items()}
         # One split positional argument and nothing else.
         self.is_simple = list(payload.columns) == [0] and not payload.injects and self._loaded() == ({}, 1)
+        self.simple = self._readers.get(0)
 
     def _loaded(self) -> tuple[dict[Any, Any], int]:
         if self._common is None:
@@ -241,17 +284,12 @@ class _Entry:
         if found is None:
             mappings = Mappings(self._mappings.domain, 0)
             found = _functions[digest] = mappings.load(pickled), mappings
+        self.function = found[0]
         return found[0]
-
-    def positional(self, first: int, end: int) -> list[Any]:
-        """Return an iterator over each positional argument for some rows of this entry."""
-        common, count = self._loaded()
-        columns = {key: rows_of(column, self._mappings, first, end) for key, column in self._payload.columns.items()}
-        return arguments(count, common, columns)[0]
 
     def argument_rows(self, first: int, end: int) -> tuple[Any, dict[str, Any]]:
         """Return (an iterator of positional argument tuples, iterators of the split keywords)."""
         common, count = self._loaded()
-        columns = {key: rows_of(column, self._mappings, first, end) for key, column in self._payload.columns.items()}
+        columns = {key: rows_of(reader, first, end) for key, reader in self._readers.items()}
         positional, keywords = arguments(count, common, columns)
         return (zip(*positional, strict=False) if positional else repeat(())), keywords

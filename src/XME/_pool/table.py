@@ -51,10 +51,11 @@ class Table:
     Attributes:
         values: int64 view of the rows' values; `floats` and `places` are the same bytes as float64 and uint64.
         tags: one byte a row.
+        tail: where the claims that have been read end; a hint.
         row_map: for each row the payload's row that it stands for, or None.
     """
 
-    __slots__ = ("_buffer", "_tail", "call", "claims", "floats", "places", "row_map", "rows", "slot", "tags", "values")
+    __slots__ = ("_buffer", "call", "claims", "floats", "places", "row_map", "rows", "slot", "tags", "tail", "values")
 
     def __init__(self, call: int, slot: int, head: memoryview, memory: memoryview) -> None:
         rows, claims = head[H_ROWS], head[H_CLAIMS]
@@ -74,17 +75,17 @@ class Table:
             self.row_map = memory[tags_at : tags_at + 8 * rows].cast("Q")
             tags_at += 8 * rows
         self.tags = memory[tags_at : tags_at + rows]
-        self._tail = 0
+        self.tail = 0
 
     def cursor(self) -> tuple[int, int]:
         """Return (the first row that nobody has claimed, the place of the next claim)."""
         claims = self.claims
-        tail = self._tail
+        tail = self.tail
         room = len(claims)
         while tail < room and claims[tail]:
             tail += 1
         # Other threads may store a smaller number here; it only says where to begin to look.
-        self._tail = tail
+        self.tail = tail
         return (claims[tail - 1] >> SERIAL_BITS if tail else 0), tail
 
     def claim(self, place: int, end: int, worker: int) -> None:

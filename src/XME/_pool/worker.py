@@ -89,7 +89,12 @@ class Worker:
         self._setup = setup
         self._board = board
         self._me = board.worker(setup.index)
-        self._arena = Arena(board.domain)
+        self._ids = board.ids
+        self._mutex = board.mutex
+        self._serial = setup.serial
+        # A guided claim takes this part of what is left.
+        self._share = setup.workers
+        self._arena = Arena(board.domain, self._me)
         self._exhausted: set[int] = set()
         self._pending: list[Mappings] = []
         self._left = setup.max_rows
@@ -163,23 +168,48 @@ class Worker:
 
     def claim(self, rows: table.Table, pace: int, limit: int) -> tuple[int, int] | None:
         """Claim up to `pace` rows by one store, fewer towards the end; None if there is nothing left."""
-        board = self._board
-        with board.mutex:
-            if board.ids[rows.slot] != rows.call:
+        mutex = self._board.mutex
+        mutex.acquire()
+        try:
+            if self._ids[rows.slot] != rows.call:
                 return None
             first, place = rows.cursor()
             remaining = rows.rows - first
-            if remaining <= 0 or place >= len(rows.claims):
+            if remaining <= 0:
                 return None
-            size = min(pace, max(1, remaining // (2 * self._setup.workers)))
-            if limit:
-                size = min(limit, remaining)
+            size = min(limit, remaining) if limit else min(pace, remaining // self._share or 1)
             if self._left is not None:
                 size = min(size, self._left)
                 self._left -= size
             self._me[b.S_CALL] = rows.call
-            rows.claim(place, first + size, self._setup.serial)
+            rows.claims[place] = first + size << b.SERIAL_BITS | self._serial
+        finally:
+            mutex.release()
         return first, first + size
+
+    @property
+    def has_no_quota(self) -> bool:
+        """True if this worker may run any number of rows."""
+        return self._left is None
+
+    def claim_one(self, rows: table.Table) -> int:
+        """Claim the next row alone; -1 if there is none. It is what `claim` does, without what one row never needs."""
+        claims = rows.claims
+        tail = rows.tail
+        end = rows.rows
+        mutex = self._mutex
+        mutex.acquire()
+        try:
+            while tail < end and claims[tail]:
+                tail += 1
+            first: int = claims[tail - 1] >> b.SERIAL_BITS if tail else 0
+            if first >= end or self._ids[rows.slot] != rows.call:
+                return -1
+            claims[tail] = first + 1 << b.SERIAL_BITS | self._serial
+        finally:
+            mutex.release()
+        rows.tail = tail + 1
+        return first
 
     def begin(self, rows: table.Table, head: memoryview) -> Call:
         """Read the payload of a call that this worker has a claim of."""
@@ -193,17 +223,17 @@ class Worker:
             payload = bytes(memory.data[offset : offset + nbytes])
             memory.close()
         try:
-            return Call(rows, payload, mappings, self._arena)
+            cancellable = bool(head[table.H_FLAGS] & table.POST_EACH)
+            return Call(rows, payload, mappings, self._arena, cancellable=cancellable)
         except BaseException as error:  # noqa: BLE001 - what is unpickled may raise anything; the rows then fail with it
             return Call.unreadable(rows, mappings, self._arena, error)
 
-    def count(self, rows: int, nanoseconds: int) -> None:
-        """Add a claim to the statistics."""
+    def count(self, rows: int, claims: int, nanoseconds: int) -> None:
+        """Add to the statistics."""
         me = self._me
         me[b.S_ROWS] += rows
-        me[b.S_CLAIMS] += 1
+        me[b.S_CLAIMS] += claims
         me[b.S_WORKING] += nanoseconds
-        me[b.S_ARENA] = self._arena.current
         me[b.S_SHARED] = self._arena.shared
         me[b.S_PICKLED] = self._arena.pickled
 
@@ -242,31 +272,19 @@ class _Service:
         self._head = head
         self._limit = table.claim_limit(head)
         self._post_each = bool(head[table.H_FLAGS] & table.POST_EACH)
-        self._pace = 1
 
     def run(self) -> bool:
         """Serve the table; True if at least one row was claimed."""
         worker, rows = self._worker, self._table
-        claim = worker.claim(rows, self._pace, self._limit)
+        claim = worker.claim(rows, 1, self._limit)
         if claim is None:
             rows.release()
             return False
         call = worker.begin(rows, self._head)
-        posted = False
-        while claim is not None:
-            first, end = claim
-            before = time.perf_counter_ns()
-            call.run(first, end)
-            elapsed = time.perf_counter_ns() - before
-            worker.count(end - first, elapsed)
-            self._set_pace(end - first, elapsed)
-            posted = self._post_each or end >= rows.rows
-            if posted:
-                worker.post(self._head)
-            call.mappings.drop_private()
-            claim = worker.claim(rows, self._pace, self._limit) if end < rows.rows else None
-        if not posted:
-            worker.post(self._head)
+        if self._post_each or not self._limit:
+            self._run_paced(call, claim)
+        else:
+            self._run_limited(call, claim)
         call.close()
         mappings = call.mappings
         del call
@@ -274,9 +292,58 @@ class _Service:
         rows.release()
         return True
 
-    def _set_pace(self, size: int, nanoseconds: int) -> None:
-        good = int(_CLAIM_S * 1e9 * size / max(1, nanoseconds))
-        self._pace = max(1, min(good, _GROWTH * self._pace))
+    def _run_paced(self, call: Call, claim: tuple[int, int] | None) -> None:
+        """Claim as much as takes a good while, but never more than a share of what is left."""
+        worker, rows = self._worker, self._table
+        posted = False
+        pace = 1
+        while claim is not None:
+            first, end = claim
+            before = time.perf_counter_ns()
+            call.run(first, end)
+            elapsed = time.perf_counter_ns() - before
+            worker.count(end - first, 1, elapsed)
+            pace = max(1, min(int(_CLAIM_S * 1e9 * (end - first) / max(1, elapsed)), _GROWTH * pace))
+            posted = self._post_each or end >= rows.rows
+            if posted:
+                worker.post(self._head)
+            call.mappings.drop_private()
+            claim = worker.claim(rows, pace, self._limit) if end < rows.rows else None
+        if not posted:
+            worker.post(self._head)
+
+    def _run_limited(self, call: Call, claim: tuple[int, int] | None) -> None:
+        """Claim as many rows as the caller allows: the loop that one task a claim costs."""
+        worker, rows, limit, mappings = self._worker, self._table, self._limit, call.mappings
+        counted = claims = 0
+        before = time.perf_counter_ns()
+        run_one = call.one_by_one()
+        take = worker.claim_one if limit == 1 and worker.has_no_quota else None
+        while claim is not None:
+            first, end = claim
+            for row in range(first, end):
+                run_one(row)
+            claims += 1
+            counted += end - first
+            if mappings.has_private:
+                mappings.drop_private()
+            if take is not None:
+                claims += self._run_singles(take, run_one, mappings)
+                counted += claims - 1
+                break
+            claim = worker.claim(rows, 1, limit)
+        worker.count(counted, claims, time.perf_counter_ns() - before)
+        worker.post(self._head)
+
+    def _run_singles(self, take: Any, run_one: Any, mappings: Any) -> int:
+        rows = self._table
+        count = 0
+        while (row := take(rows)) >= 0:
+            run_one(row)
+            count += 1
+            if mappings.has_private:
+                mappings.drop_private()
+        return count
 
 
 # -- the parent --------------------------------------------------------------------------------------------------------
