@@ -90,6 +90,20 @@ class Semaphore:
         """True if there seems to be a permit; where the system does not tell (macOS), always."""
         return not HAS_VALUE or self._raw.value > 0
 
+    def spin(self, seconds: float) -> bool:
+        """Look for a permit for a moment without sleeping; True if it was taken."""
+        end = time.perf_counter() + seconds
+        while True:
+            if self.is_free():
+                try:
+                    self.acquire(0)
+                except Busy:
+                    pass
+                else:
+                    return True
+            if time.perf_counter() > end:
+                return False
+
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds` for a permit; True if it was taken. A signal may end the wait early."""
         if not HAS_TIMED_WAIT:

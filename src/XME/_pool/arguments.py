@@ -135,19 +135,27 @@ def rows_of(reader: Any, first: int, end: int) -> Iterator[Any]:
     return chain(inside, (next(reader.read(last, last + 1, anew=True)) for _ in range(beyond)))
 
 
+class _PlainReader:
+    """Values that a row may have as they are."""
+
+    def __init__(self, values: Any) -> None:
+        self.sequence = values
+        self.rows = len(values)
+
+    def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:  # noqa: ARG002 - they never change
+        return iter(self.sequence[first:end])
+
+
 class _WholeReader:
+    sequence = None
+
     def __init__(self, column: WholeColumn) -> None:
         from XME.ArrayOperator import Array  # noqa: PLC0415 - only columns that are cut into blocks need it
 
         self._array = Array(column.values, column.blocks)
         self.rows = len(self._array)
-        plain = column.blocks is None and isinstance(column.values, range | str | bytes)
-        # Values that a row may have as they are.
-        self.sequence = column.values if plain else None
 
     def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:  # noqa: ARG002 - always anew
-        if self.sequence is not None:
-            return iter(self.sequence[first:end])
         return (_own(self._array.row(k)) for k in range(first, end))
 
 
@@ -222,6 +230,8 @@ class _BlockReader:
 
 def reader_of(column: Any, mappings: Mappings) -> Any:
     """Return what reads a column's rows in a worker."""
+    if isinstance(column, range | str | bytes | list):
+        return _PlainReader(column)
     if isinstance(column, ArrayColumn):
         return _ArrayReader(column, mappings)
     if isinstance(column, BlockColumn):

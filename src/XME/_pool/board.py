@@ -90,10 +90,15 @@ class Board:
         self.ids = memory.words(self.layout.ids_at, TABLES)
         self.mutex = RobustMutex(domain, memory.words(_MUTEX_AT, 1 + domain.capacity), lock, memory.serial)
         self._waiters: dict[int, Semaphore] = {}
+        self._heads: dict[int, memoryview] = {}
 
     def head(self, slot: int) -> memoryview:
         """Return the head of a table slot as words."""
-        return self.segment.words(self.layout.heads_at + 8 * HEAD_WORDS * slot, HEAD_WORDS)
+        found = self._heads.get(slot)
+        if found is None:
+            at = self.layout.heads_at + 8 * HEAD_WORDS * slot
+            found = self._heads[slot] = self.segment.words(at, HEAD_WORDS)
+        return found
 
     def worker(self, index: int) -> memoryview:
         """Return a worker's slot as words."""

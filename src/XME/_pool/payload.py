@@ -79,21 +79,25 @@ class BlockColumn:
 
 
 class EntryPayload(NamedTuple):
-    """An entry of the execution table, ready to travel; columns stand where the Arrays stood."""
+    """An entry of the execution table, ready to travel; columns stand where the Arrays stood.
 
-    function: FunctionRef
+    It travels as a plain tuple: a worker that reads a payload of builtin types looks up no class.
+
+    Attributes:
+        digest, data, buffers: the function's pickle and its digest.
+        common: (arguments that are not split by position or name, number of positional ones), if all are plain; else
+            its pickle.
+        columns: by position or name; a range, string or list of plain values stands for itself.
+    """
+
+    digest: bytes
+    data: bytes
+    buffers: list[bytes | Buffer]
     name: str
-    args: Pickled
+    common: Any
     columns: dict[int | str, Any]
     rows: int
     injects: bool
-
-
-class Payload(NamedTuple):
-    """All entries of a call."""
-
-    entries: list[EntryPayload]
-    log: Logputter | None
 
 
 @dataclass
@@ -139,6 +143,8 @@ class _Sender:
         """Encode what is split."""
         values = array.values
         numpy = sys.modules.get("numpy")
+        if array.blocks is None and (isinstance(values, range | str | bytes) or _is_short_and_plain(values)):
+            return values if isinstance(values, range | str | bytes) else list(values)
         if isinstance(values, range | str | bytes) or _is_shared(values):
             return WholeColumn(values, array.blocks)
         if numpy is not None and isinstance(values, numpy.ndarray) and not values.dtype.hasobject and values.ndim:
@@ -172,6 +178,10 @@ def _contiguous(array: Any) -> Any:
     return sys.modules["numpy"].ascontiguousarray(array).__reduce_ex__(5)
 
 
+def _is_short_and_plain(values: Any) -> bool:
+    return isinstance(values, list | tuple) and len(values) <= _BLOCK_ROWS and codec.is_plain(tuple(values))
+
+
 def _is_shared(values: Any) -> bool:
     return bool(getattr(values, "shared", False)) and hasattr(values, "publish")
 
@@ -187,7 +197,7 @@ def send(table: ExecutionTable, entries: tuple[Entry, ...], shelf: Any, warm: Wa
     try:
         parts = [_entry(sender, entry, shelf) for entry in entries]
         log = table.log if any(entry.injects for entry in entries) else None
-        sender.sent.data = pickle.dumps(Payload(parts, log), 5)
+        sender.sent.data = pickle.dumps((parts, log), 5)
     except BaseException:
         for used in sender.sent.segments:
             used.unlink()
@@ -196,21 +206,22 @@ def send(table: ExecutionTable, entries: tuple[Entry, ...], shelf: Any, warm: Wa
     return sender.sent
 
 
-def _entry(sender: _Sender, entry: Entry, shelf: Any) -> EntryPayload:
+def _entry(sender: _Sender, entry: Entry, shelf: Any) -> tuple[Any, ...]:
     columns: dict[int | str, Any] = {}
     named = [*enumerate(entry.args), *entry.kwargs.items()]
     for key, value in named:
         if isinstance(value, Array):
             columns[key] = _guarded(sender.column, value, _title(entry, key))
     common = ({k: v for k, v in named if k not in columns}, len(entry.args))
+    digest, (data, buffers) = shelf.reference(entry.function, entry.name)
     args = _encode_common(sender, entry, common)
-    return EntryPayload(shelf.reference(entry.function, entry.name), entry.name, args, columns, entry.rows, entry.injects)
+    return digest, data, buffers, entry.name, args, columns, entry.rows, entry.injects
 
 
-def _encode_common(sender: _Sender, entry: Entry, common: tuple[dict[Any, Any], int]) -> Pickled:
+def _encode_common(sender: _Sender, entry: Entry, common: tuple[dict[Any, Any], int]) -> Any:
     values = tuple(common[0].values())
     if codec.is_plain(values):
-        return Pickled(pickle.dumps(common, 5), [])
+        return common
     try:
         return sender.pickled(common)
     except (MemoryError, UnshareableArgument):

@@ -11,7 +11,7 @@ from typing import Any
 from XME._pool import table as t
 from XME._pool.arena import Arena
 from XME._pool.arguments import Mappings, arguments, reader_of, rows_of
-from XME._pool.payload import EntryPayload, Payload
+from XME._pool.payload import EntryPayload, Pickled
 from XME.errors import RemoteError, UnshareableResult
 
 # Functions by the digest of their pickle: made once, when a worker first runs them. Their arrays stay mapped.
@@ -29,9 +29,8 @@ class Call:
         self.mappings = mappings
         self._arena = arena
         self._unreadable: BaseException | None = None
-        content: Payload = pickle.loads(payload)  # noqa: S301 - our own parent wrote it
-        self._log = content.log
-        self._entries = [_Entry(entry, mappings) for entry in content.entries]
+        entries, self._log = pickle.loads(payload)  # noqa: S301 - our own parent wrote it
+        self._entries = [_Entry(EntryPayload(*entry), mappings) for entry in entries]
         self._ends: list[int] = []
         end = 0
         for entry in self._entries:
@@ -44,7 +43,7 @@ class Call:
     @classmethod
     def unreadable(cls, table: t.Table, mappings: Mappings, arena: Arena, error: BaseException) -> Call:
         """Return a call whose payload this worker could not read: each of its rows fails with that error."""
-        call = cls(table, pickle.dumps(Payload([], None)), mappings, arena)
+        call = cls(table, pickle.dumps(([], None)), mappings, arena)
         call._unreadable = error
         return call
 
@@ -273,16 +272,19 @@ class _Entry:
 
     def _loaded(self) -> tuple[dict[Any, Any], int]:
         if self._common is None:
-            self._common, self._count = self._mappings.load(self._payload.args)
+            common = self._payload.common
+            plain = type(common) is tuple
+            self._common, self._count = common if plain else self._mappings.load(common)
             self.keywords = {key: value for key, value in self._common.items() if isinstance(key, str)}
         return self._common, self._count
 
     def find(self) -> Any:
         """Return the function, made when this worker first runs it."""
-        digest, pickled = self._payload.function
+        digest = self._payload.digest
         found = _functions.get(digest)
         if found is None:
             mappings = Mappings(self._mappings.domain, 0)
+            pickled = Pickled(self._payload.data, self._payload.buffers)
             found = _functions[digest] = mappings.load(pickled), mappings
         self.function = found[0]
         return found[0]

@@ -33,6 +33,8 @@ _CLAIM_S = 0.004
 # A claim is at most so many times as large as the one before: the first rows may be the cheap ones.
 _GROWTH = 8
 _END_GRACE_S = 1.0
+# How long a worker that has just run something looks for more before it sleeps.
+SPIN_S = 60e-6 if (os.cpu_count() or 1) > 1 else 0.0
 
 
 class Setup(NamedTuple):
@@ -111,6 +113,8 @@ class Worker:
         me, words, wake = self._me, self._board.words, self._board.wake
         while True:
             if self._work():
+                # The next call often comes at once, and falling asleep and waking up take longer than a short call.
+                wake.spin(SPIN_S)
                 continue
             if self._left == 0 or words[b.W_STOP] or me[b.S_END]:
                 break
