@@ -13,7 +13,8 @@ if sys.platform == "win32":
 
 if TYPE_CHECKING:
     from XME import ArrayOperator, Executor, Logputter, errors
-    from XME._containers import attach, xmem_array
+    from XME._containers.by_name import attach
+    from XME._containers.shared_array import xmem_array
     from XME.ArrayOperator import Array
     from XME.Engine import XME, build
     from XME.errors import (
@@ -50,8 +51,8 @@ _PLACES = {
     "build": ("Engine", "build"),
     "Array": ("ArrayOperator", "Array"),
     "Logger": ("Logputter", "Logputter"),
-    "xmem_array": ("_containers", "xmem_array"),
-    "attach": ("_containers", "attach"),
+    "xmem_array": ("_containers.shared_array", "xmem_array"),
+    "attach": ("_containers.by_name", "attach"),
     **{name: ("errors", name) for name in _ERRORS},
 }
 
