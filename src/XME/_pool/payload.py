@@ -153,6 +153,9 @@ class _Sender:
                 raw = memoryview(whole.reshape(-1).view(numpy.uint8))
                 return ArrayColumn(self.place(raw), values.dtype, values.shape, array.blocks)
             return WholeColumn(values, array.blocks)
+        if array.blocks is None and isinstance(values, list | tuple) and all(map(_is_shared, values)):
+            # Names and offsets: a row's value is everybody's, so one pickle does for all rows.
+            return WholeColumn(list(values), None)
         return self._block_column(array)
 
     def _block_column(self, array: Array) -> BlockColumn:
