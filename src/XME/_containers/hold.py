@@ -28,11 +28,10 @@ class Hold:
     Attributes:
         segment: the memory under the name that handles are pickled by.
         root: its bytes, header included, as a plain array that every view has as its base.
-        start: the address of the header.
         name: the public name, or None.
     """
 
-    __slots__ = ("__weakref__", "_first", "gone", "name", "root", "segment", "start")
+    __slots__ = ("__weakref__", "_first", "_start", "gone", "name", "root", "segment")
 
     def __init__(self, block: segment.Segment, name: str | None) -> None:
         self.segment = block
@@ -41,7 +40,14 @@ class Hold:
         self.name = name
         self.gone = False
         self.root: _Bytes = np.frombuffer(block.map, np.uint8)
-        self.start: int = self.root.__array_interface__["data"][0]
+        self._start = 0
+
+    @property
+    def start(self) -> int:
+        """The address of the header; asked for when a view is pickled, so that making one need not pay for it."""
+        if not self._start:
+            self._start = self.root.__array_interface__["data"][0]
+        return self._start
 
     @property
     def place(self) -> tuple[str, int, str | None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from XME._core import layout, ledger, memory, names
@@ -23,12 +22,15 @@ def unlink_both(domain_id: str, serial: int) -> None:
     memory.unlink(names.semaphore_path(name))
 
 
-@dataclass(slots=True)
 class _Owned:
-    """A name that this process made: where the ledger has it, and whether another process may know it."""
+    """A name that this process made: where the ledger has it, what it names, and whether others may know it."""
 
-    index: int
-    handed: bool
+    __slots__ = ("handed", "has_semaphore", "index")
+
+    def __init__(self, index: int, has_semaphore: bool) -> None:
+        self.index = index
+        self.has_semaphore = has_semaphore
+        self.handed = False
 
 
 class Keeper(Protocol):
@@ -81,8 +83,13 @@ class NameBook:
         self._free_entries = [k for k in range(max(used, default=-1), -1, -1) if k not in used]
         self._domain.row(number)[layout.R_LEDGER_END] = max(used, default=-1) + 1
 
-    def enter(self, kind: ledger.Kind, owner: int = 0) -> int:
+    def enter(self, kind: ledger.Kind, owner: int = 0, *, has_semaphore: bool = True) -> int:
         """Write a new name into the ledger and return its serial number; what it names is made after that.
+
+        Args:
+            kind: what the name is for.
+            owner: the serial number of the container or call that it belongs to.
+            has_semaphore: False if only a segment will bear the name: one system call less when it goes.
 
         Raises:
             DomainEnded: the domain's opener has ended.
@@ -96,7 +103,7 @@ class NameBook:
             index = self._take_entry()
             with memory.room_for(16):
                 ledger.write(domain.fd, domain.number, ledger.Entry(index, serial, kind, owner))
-            self._owned[serial] = _Owned(index, handed=False)
+            self._owned[serial] = _Owned(index, has_semaphore)
         return serial
 
     def _take_serial(self) -> int:
@@ -138,7 +145,10 @@ class NameBook:
             owned = self._owned.pop(serial, None)
             if owned is None:
                 return
-            unlink_both(self._domain.id, serial)
+            if owned.has_semaphore:
+                unlink_both(self._domain.id, serial)
+            else:
+                memory.unlink(names.path_of(names.name_of(self._domain.id, serial)))
             ledger.clear(self._domain.fd, self._domain.number, owned.index)
             self._free_entries.append(owned.index)
 

@@ -13,7 +13,6 @@ A segment and its semaphore share one serial number; the C library puts ``sem.``
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import re
 
@@ -22,6 +21,7 @@ LENGTH = 30
 SERIAL_BITS = 36
 # The serial number of a domain's own file; objects begin after it.
 DOMAIN_SERIAL = 0
+_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _ID = re.compile(r"xm([\w-]{22})([\w-]{6})")
 
 
@@ -36,8 +36,11 @@ def name_of(domain_id: str, serial: int) -> str:
     >>> name_of("A" * 22, 1)
     'xmAAAAAAAAAAAAAAAAAAAAAAAAAAAB'
     """
-    raw = (serial << (48 - SERIAL_BITS)).to_bytes(6, "big")
-    return f"xm{domain_id}{base64.urlsafe_b64encode(raw).decode()[:6]}"
+    # Six digits to the base 64, which is what base64 gives, in a third of the time.
+    high, low = divmod(serial, 1 << 18)
+    a, b, c = high >> 12, high >> 6 & 63, high & 63
+    d, e, f = low >> 12, low >> 6 & 63, low & 63
+    return f"xm{domain_id}{_DIGITS[a]}{_DIGITS[b]}{_DIGITS[c]}{_DIGITS[d]}{_DIGITS[e]}{_DIGITS[f]}"
 
 
 def parse(name: str) -> tuple[str, int] | None:
@@ -56,6 +59,8 @@ def parse(name: str) -> tuple[str, int] | None:
 
 def public_file(name: str) -> str:
     """Return the file name under which the registry keeps a public name of this user."""
+    import hashlib  # noqa: PLC0415 - it loads OpenSSL, and few programs name anything
+
     digest = hashlib.blake2b(f"{os.geteuid()}\0{name}".encode(), digest_size=16).digest()
     return "xmn" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 

@@ -38,6 +38,8 @@ _HEADER = struct.Struct("<8s4Q24x")
 _LOOK = struct.Struct("<8s4Q8xQ8x")
 _SERIAL_AT = 24
 W_OWNER, W_SECOND_SERIAL = 5, 6
+# What one write(2) within a page reserves as well: it is whole or not there.
+_SMALL = 4096
 # One write(2) copies at most this much, so that a Ctrl-C is seen in between.
 _CHUNK = 16 << 20
 
@@ -105,7 +107,7 @@ def create(domain: Domain, nbytes: int, kind: Kind, *, owner: int = 0, source: m
         SharedMemoryFull: there is no room.
         DomainEnded: the program that owns the domain has ended.
     """
-    serial = domain.names.enter(kind, owner)
+    serial = domain.names.enter(kind, owner, has_semaphore=False)
     try:
         segment = make(domain, serial, nbytes, kind, source)
     except BaseException:
@@ -120,10 +122,14 @@ def make(domain: Domain, serial: int, nbytes: int, kind: Kind, source: memoryvie
     total = HEADER_BYTES + nbytes
     fd = memory.new_file()
     try:
-        if source is None or source.nbytes < nbytes:
-            memory.reserve(fd, total)
-        write_payload(fd, 0, source, total)
-        write_header(fd, serial, nbytes, kind)
+        if source is None and total <= _SMALL:
+            # One write reserves the page as well.
+            write_header(fd, serial, nbytes, kind, bytes(nbytes))
+        else:
+            if source is None or source.nbytes < nbytes:
+                memory.reserve(fd, total)
+            write_payload(fd, 0, source, total)
+            write_header(fd, serial, nbytes, kind)
         mapping = memory.map_file(fd, total)
         memory.link(fd, names.path_of(names.name_of(domain.id, serial)))
     finally:
@@ -131,10 +137,10 @@ def make(domain: Domain, serial: int, nbytes: int, kind: Kind, source: memoryvie
     return Segment(domain, serial, nbytes, mapping)
 
 
-def write_header(fd: int, serial: int, nbytes: int, kind: Kind) -> None:
-    """Write a segment's header."""
-    with memory.room_for(HEADER_BYTES):
-        os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, nbytes, serial, kind), 0)
+def write_header(fd: int, serial: int, nbytes: int, kind: Kind, payload: bytes = b"") -> None:
+    """Write a segment's header, and a small payload with it."""
+    with memory.room_for(HEADER_BYTES + len(payload)):
+        os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, nbytes, serial, kind) + payload, 0)
 
 
 def renumber(mapping: mmap.mmap, serial: int) -> None:
@@ -216,7 +222,7 @@ def link(source: Segment, domain: Domain, kind: Kind) -> Segment:
         ContainerGone: its first name was unlinked.
         DomainEnded: one of the two domains has ended.
     """
-    serial = domain.names.enter(kind)
+    serial = domain.names.enter(kind, has_semaphore=False)
     try:
         with opened(source.domain, source.serial) as (fd, nbytes):
             # The header first: who finds the new name must find its number there.
