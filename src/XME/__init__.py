@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +65,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = importlib.metadata.version("xme-shm")
+        from importlib import metadata  # noqa: PLC0415 - it takes longer to import than all the rest here
+
+        value: Any = metadata.version("xme-shm")
     elif name in _MODULES:
         value = importlib.import_module(f"XME.{name}")
     elif name in _PLACES:
@@ -81,3 +82,19 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
+
+
+def _is_worker() -> bool:
+    """True in a process that multiprocessing has started; it imports what it needs, when it needs it."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is None:
+        return False
+    # While a spawned process imports its program's main module, it does not know its parent yet.
+    return process.parent_process() is not None or getattr(process.current_process(), "_inheriting", False)
+
+
+if not _is_worker():
+    # A program that imports XME is about to start workers: what that takes is loaded now, and not in its first call.
+    importlib.import_module("XME.Engine")
+    importlib.import_module("XME.Executor")
+    importlib.import_module("cloudpickle")

@@ -12,14 +12,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # States of /proc/<pid>/stat in which a process stores nothing more.
 _GONE = frozenset("ZXx")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A process, named so that a later one with the same pid is another: pid, start time (ticks), pid namespace."""
 
     pid: int

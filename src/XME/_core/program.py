@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 
-from XME._core import layout, registry, sweep
+from XME._core import layout, sweep
 from XME._core.domain import Domain, create, inspect
 from XME.errors import DomainEnded
 
@@ -48,6 +48,8 @@ def sweep_once() -> None:
     if not _has_swept:
         _has_swept = True
         sweep.sweep_dead_domains()
+        from XME._core import registry  # noqa: PLC0415 - a worker, who only joins, never needs it
+
         registry.prune()
 
 
@@ -100,6 +102,8 @@ def _forget_name(domain: Domain) -> None:
         inspect(domain.id).close_view()
     except DomainEnded:
         # The last one out: the domain is swept, and its public name points nowhere.
+        from XME._core import registry  # noqa: PLC0415 - few programs name anything
+
         registry.remove(domain.label, domain.id)
 
 

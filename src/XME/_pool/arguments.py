@@ -17,7 +17,7 @@ from typing import Any
 
 from XME._core import memory, segment
 from XME._core.domain import Domain
-from XME._pool.payload import ArrayColumn, BlockColumn, Buffer, Pickled, WholeColumn
+from XME._pool.wire import ArrayColumn, BlockColumn, Buffer, Pickled, WholeColumn
 
 # A row's part of a large array is copied up to this size; beyond, it is mapped copy-on-write.
 _COPIED_BYTES = 1 << 18

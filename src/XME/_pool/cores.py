@@ -6,10 +6,9 @@ import math
 import os
 from pathlib import Path
 
-_ROOT = Path("/sys/fs/cgroup")
+from XME._pool import inherited
 
-# What an outer crew leaves to each of its workers; set in a worker, so that crews within crews do not multiply.
-_share: int | None = None
+_ROOT = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
@@ -19,13 +18,14 @@ def available_cores() -> int:
     True
     """
     cores = min(_by_affinity(), _by_quota(_ROOT, Path("/proc/self/cgroup")))
-    return cores if _share is None else max(1, min(cores, _share))
+    # What an outer crew leaves to each of its workers, so that crews within crews do not multiply.
+    share = inherited.cores
+    return cores if share is None else max(1, min(cores, share))
 
 
 def limit_cores(share: int | None) -> None:
     """Say in a worker how many processes it may start in its turn (None: as many as there are cores)."""
-    global _share
-    _share = share
+    inherited.cores = share
 
 
 def _by_affinity() -> int:

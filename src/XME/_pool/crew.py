@@ -7,6 +7,7 @@ that die one after the other before they could claim anything are not replaced f
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import signal
@@ -261,8 +262,18 @@ def context_of(start_method: str | None) -> Any:
         ValueError: there is no such start method.
     """
     try:
-        return multiprocessing.get_context(start_method)
+        context = multiprocessing.get_context(start_method)
     except ValueError:
         known = ", ".join(map(repr, multiprocessing.get_all_start_methods()))
         msg = f"start_method must be None or one of {known}, not {start_method!r}"
         raise ValueError(msg) from None
+    if context.get_start_method() == "forkserver":
+        _preload(context)
+    return context
+
+
+def _preload(context: Any) -> None:
+    """Let the fork server import once what every worker needs, unless the user has said what it is to import."""
+    server = importlib.import_module("multiprocessing.forkserver")._forkserver
+    if getattr(server, "_preload_modules", None) == ["__main__"]:
+        context.set_forkserver_preload(["__main__", "XME._pool.worker", "cloudpickle"])

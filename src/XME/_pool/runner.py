@@ -11,7 +11,7 @@ from typing import Any
 from XME._pool import table as t
 from XME._pool.arena import Arena
 from XME._pool.arguments import Mappings, arguments, reader_of, rows_of
-from XME._pool.payload import EntryPayload, Pickled
+from XME._pool.wire import EntryPayload, Pickled
 from XME.errors import RemoteError, UnshareableResult
 
 # Functions by the digest of their pickle: made once, when a worker first runs them. Their arrays stay mapped.

@@ -10,7 +10,7 @@ from XME._core import segment
 from XME._core.domain import Domain
 from XME._core.ledger import Kind
 from XME._pool.inherited import Inheritance
-from XME._pool.payload import Buffer, FunctionRef, Pickled
+from XME._pool.wire import Buffer, FunctionRef, Pickled
 from XME._store import codec
 
 _KEPT = 512

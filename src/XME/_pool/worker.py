@@ -22,7 +22,6 @@ from XME._pool import board as b
 from XME._pool import inherited, table
 from XME._pool.arena import Arena
 from XME._pool.arguments import Mappings
-from XME._pool.cores import limit_cores
 from XME._pool.runner import Call
 from XME.errors import BadSegment, ContainerGone, DomainEnded
 
@@ -58,7 +57,7 @@ def main(setup: Setup) -> None:
     # Ctrl-C goes to every process of the terminal; what becomes of a call is its parent's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _watch(setup.parent)
-    limit_cores(setup.cores)
+    inherited.cores = setup.cores
     inherited.given.update(setup.inherited)
     try:
         domain = program.join(setup.domain_id)
