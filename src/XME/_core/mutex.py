@@ -118,11 +118,14 @@ class RobustMutex(Recoverable):
             MutexError: a signal handler wants what its own thread is in the middle of taking or releasing.
         """
         began = False
+        deadline = None
         try:
             if timeout_s is None:
                 self._local.acquire()
-            elif not self._enter_local(timeout_s):
-                return False
+            else:
+                deadline = time.monotonic() + timeout_s
+                if not self._enter_local(timeout_s):
+                    return False
             if self._phase:
                 self._enter_again()
                 return True
@@ -138,7 +141,7 @@ class RobustMutex(Recoverable):
                     try:
                         self._grab(0)
                     except Busy:
-                        if self._wait_turn(epoch, None if timeout_s is None else time.monotonic() + timeout_s):
+                        if self._wait_turn(epoch, deadline):
                             self._phase = HELD
                             return True
                     else:
@@ -147,7 +150,7 @@ class RobustMutex(Recoverable):
                             self._phase = HELD
                             return True
                 words[mine] = IDLE
-            if self._take_slowly(timeout_s):
+            if self._take_slowly(deadline):
                 self._phase = HELD
                 return True
             self._phase = FREE
@@ -180,13 +183,12 @@ class RobustMutex(Recoverable):
         else:
             self._trim()
 
-    def _take_slowly(self, timeout_s: float | None) -> bool:
+    def _take_slowly(self, deadline: float | None) -> bool:
         """Run the whole protocol until the mutex is held (True) or the time is over (False)."""
         party = self._party
         # Until number and incarnation are known, no word is ours: an exception must not store into one.
         self._epoch = self._mine = -1
         party.require()
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         words = self._words
         while True:
             epoch = words[EPOCH]
@@ -325,6 +327,11 @@ class RobustMutex(Recoverable):
     def held(self) -> bool:
         """True if this thread holds the mutex."""
         return self._phase == HELD and bool(self._local._is_owned())  # type: ignore[attr-defined]
+
+    def is_in_hands_of(self, number: int, incarnation: int) -> bool:
+        """True if that participant holds the mutex or is on his way in or out; his word stays so if he dies there."""
+        word = self._words[1 + number]
+        return bool(word) and word >> INCARNATION_SHIFT == incarnation
 
     def holders(self) -> list[int]:
         """Return the numbers of the participants whose words say that they hold it; more than one if some are dead."""
