@@ -24,7 +24,9 @@ from XME._core.semaphore import Busy, Semaphore
 
 # Operations, each a tuple that begins with one of these.
 LOAD, STORE, GRAB, WAIT, POST, IS_DEAD, LOCK, FREE, PAUSE, SECTION, DONE, CLOCK, AGAIN = range(13)
-OP_NAMES = "load store grab wait post is_dead lock free pause section done clock again".split()
+OP_NAMES = (
+    "load", "store", "grab", "wait", "post", "is_dead", "lock", "free", "pause", "section", "done", "clock", "again",
+)  # fmt: skip
 # The answer of an operation that an exception strikes.
 STRUCK = "struck"
 
@@ -112,10 +114,12 @@ def _plain(value):
 class Code:
     """The code under test: the real modules, or copies with a fault planted in their text."""
 
-    def __init__(self, mutex=real_mutex, recovery=real_recovery):
+    def __init__(self, mutex=real_mutex, recovery=real_recovery, spins=0):
+        self.spins = spins
         self.mutex = mutex
         self.recovery = recovery
-        self.files = {mutex.RobustMutex.acquire.__code__.co_filename, recovery.Recoverable._recover.__code__.co_filename}
+        methods = mutex.RobustMutex.acquire, recovery.Recoverable._recover
+        self.files = {method.__code__.co_filename for method in methods}
         slots = {name for cls in mutex.RobustMutex.__mro__ for name in getattr(cls, "__slots__", ())}
         self.slots = sorted(slots - {"recoveries", "_serial", "__weakref__"})
 
@@ -127,6 +131,7 @@ class Code:
             (self.recovery, "drain_stores", lambda: None),
             (self.recovery, "is_over", _is_over),
             (self.mutex, "is_over", _is_over),
+            (self.mutex, "SPINS", self.spins),
         ]
         kept = [getattr(module, name) for module, name, _ in replaced]
         try:
@@ -201,6 +206,9 @@ class SimulatedSemaphore:
     def acquire(self, _timeout):
         if not self._ask((GRAB, 0, 0)):
             raise Busy
+
+    def is_free(self):
+        return True
 
     def wait(self, _seconds):
         return self._ask((WAIT, 0, 0))

@@ -10,7 +10,7 @@ PATIENCE_S = 10.0
 
 
 class Child:
-    """A process that runs ``function(pipe, *args)``; its end of the pipe is closed here, so its death is an EOFError."""
+    """A process that runs ``function(pipe, *args)``. Our copy of its end is closed: its death is an EOFError here."""
 
     def __init__(self, function, *args, method="fork"):
         context = multiprocessing.get_context(method)

@@ -1,7 +1,8 @@
 """All interleavings of the real RobustMutex code: explicit-state search over what is shared and who stands where.
 
-A global state is a tuple: epoch, permits, owner of the recovery lock (-1: nobody), crashes, exceptions, reuses and timeouts
-that have happened, and for each participant its state word, where it stands (automaton.py; -1: dead) and its incarnation.
+A global state is a tuple: epoch, permits, owner of the recovery lock (-1: nobody), crashes, exceptions, reuses and
+timeouts that have happened, and of each participant its state word, where it stands (automaton.py; -1: dead) and its
+incarnation.
 At every step a participant may do its next operation, be killed, or be struck by an exception before or after the
 effect of the operation. Checked: never two living participants in the critical section; nobody clears the word of
 somebody who lives; the permits are right when all have finished; from every state all who live can finish without
@@ -40,7 +41,10 @@ class Explorer:
         reduce: follow private steps alone.
     """
 
-    def __init__(self, code, participants, rounds, crashes=0, exceptions=0, reuses=0, timeouts=0, *, false_dead=False, reduce=True):
+    def __init__(
+        self, code, participants, rounds, crashes=0, exceptions=0, reuses=0, timeouts=0, *,
+        false_dead=False, reduce=True,
+    ):  # fmt: skip
         self.count = participants
         self.budget = (crashes, exceptions, reuses, timeouts)
         self.false_dead = false_dead

@@ -29,15 +29,18 @@ TEXTS = {
                         return True
 """,
         ),
-        ("            if words[EPOCH] != epoch:\n                # What", "            if not taken and words[EPOCH] != epoch:\n                # What"),
+        (
+            "            if words[EPOCH] != epoch:\n                # What",
+            "            if not taken and words[EPOCH] != epoch:\n                # What",
+        ),
     ],
     # Clearing what is dead now instead of what was seen dead in the second pass.
     "clearall": [
         (
             "        for number in dead:\n            self._words[1 + number] = IDLE",
-            "        for number in range(len(self._words) - 1):\n"
-            "            if self._words[1 + number] and self._is_dead_word(number, self._words[1 + number]):\n"
-            "                self._words[1 + number] = IDLE",
+            """        for number in range(len(self._words) - 1):
+            if self._words[1 + number] and self._is_dead_word(number, self._words[1 + number]):
+                self._words[1 + number] = IDLE""",
         )
     ],
     "onepass": [("            self._await_movers(deadline)\n", "")],
@@ -54,7 +57,10 @@ TEXTS = {
     "odd epoch remembered": [("self._epoch = epoch if not epoch & 1 else -1", "self._epoch = epoch")],
     "recovery lock kept": [
         ("        self._recovering = True\n        try:\n", "        try:\n"),
-        ("                return\n            epoch =", "                return\n            self._recovering = True\n            epoch ="),
+        (
+            "                return\n            epoch =",
+            "                return\n            self._recovering = True\n            epoch =",
+        ),
     ],
     # The look at the epoch between TRYING and the semaphore, on the short way.
     "nocheck on the short way": [

@@ -14,7 +14,7 @@ from tests.core.faults import TEXTS, planted
     [
         (2, 1, 2, 1, 1, 0),
         (2, 1, 1, 3, 0, 0),
-        (2, 1, 1, 1, 1, 2),
+        (2, 1, 1, 0, 1, 2),
         (3, 2, 2, 0, 0, 0),
         (3, 1, 1, 1, 0, 0),
         (3, 1, 1, 0, 0, 2),
@@ -28,7 +28,9 @@ def test_no_interleaving_breaks_a_promise(participants, rounds, crashes, excepti
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("participants", "budget"), [(4, (2, 0, 0, 0)), (3, (2, 1, 0, 0)), (3, (1, 1, 1, 0)), (2, (2, 2, 2, 0))])
+@pytest.mark.parametrize(
+    ("participants", "budget"), [(4, (2, 0, 0, 0)), (3, (2, 1, 0, 0)), (3, (1, 1, 1, 0)), (2, (2, 2, 2, 0))]
+)
 def test_no_interleaving_breaks_a_promise_at_a_larger_size(participants, budget):
     Explorer(Code(), participants, 1, *budget).run()
 
@@ -56,6 +58,11 @@ def test_a_planted_fault_is_caught(fault, participants, rounds, crashes, excepti
 def test_a_party_that_calls_a_living_one_dead_makes_two_holders():
     with pytest.raises(ViolationError, match="two holders"):
         Explorer(Code(), 2, 1, 0, false_dead=True, reduce=False).run()
+
+
+def test_looking_before_sleeping_breaks_nothing():
+    Explorer(Code(spins=1), 2, 1, 1, 1, 1).run()
+    Explorer(Code(spins=1), 3, 1, 1).run()
 
 
 @pytest.mark.slow
