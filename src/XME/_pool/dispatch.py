@@ -49,6 +49,7 @@ class Dispatcher:
         self._finished: dict[int, range] = {}
         self.warm = warm.WarmSegments(domain, self._let_go)
         self.lock = threading.RLock()
+        self._sending = threading.RLock()
         self._slot_freed = threading.Condition(self.lock)
         self._free_slots = list(range(b.TABLES - 1, -1, -1))
         self._free_waiters: list[int] = []
@@ -93,12 +94,13 @@ class Dispatcher:
             UnshareableArgument, SharedMemoryFull, CrewFailed.
         """
         with self.lock:
-            while len(self._free_slots) <= _RESERVED_SLOTS:
-                if not wait_for_slot:
-                    return None
-                self._slot_freed.wait(SLICE_S)
-                self.watch()
+            if not wait_for_slot and len(self._free_slots) <= _RESERVED_SLOTS:
+                return None
+        # Copying a large argument takes long; other threads' calls go on meanwhile.
+        with self._sending:
             sent = send(table, entries, self.shelf, self.warm, self.crew.inheritance)
+        with self.lock:
+            self._await_slot()
             self.pickled += len(sent.data)
             self.shared += sent.shared
             flags = limit | sent.generation << 32 | (t.POST_EACH if post_each else 0)
@@ -113,6 +115,11 @@ class Dispatcher:
                 raise
         self._wake(count)
         return call
+
+    def _await_slot(self) -> None:
+        while len(self._free_slots) <= _RESERVED_SLOTS:
+            self._slot_freed.wait(SLICE_S)
+            self.watch()
 
     def _useful_workers(self) -> int:
         return sum(call.claimable() for call in self.running) if len(self.running) < 2 else self.crew.size  # noqa: PLR2004
