@@ -8,6 +8,7 @@ Waiting: sem_timedwait counts the wall clock, which can be set back; sem_clockwa
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import time
@@ -145,3 +146,9 @@ class Semaphore:
         if self._address is not None:
             _libc.sem_close(ctypes.c_void_p(self._address))
             self._address = None
+
+    def __del__(self) -> None:
+        # posix_ipc does not close what is collected, and every semaphore is a mapping: thousands of dropped containers
+        # would use up vm.max_map_count. Nobody waits here: who waits has a reference.
+        with contextlib.suppress(Exception):
+            self.close()
