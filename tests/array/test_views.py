@@ -250,6 +250,10 @@ def test_out_gives_the_array_itself():
 
     assert np.add([1, 2, 3], 1, out=array) is array
     assert np.sum(np.ones((2, 3)), axis=0, out=array) is array
+    copied = array.copy()
+    assert np.add(array, 1, out=copied) is copied
+    with pytest.raises(TypeError):
+        np.add(array, 1, out=[0, 0, 0])
     assert array.shared
 
 

@@ -123,10 +123,11 @@ class xmem_array(np.ndarray[Any, np.dtype[Any]]):
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
         """Let results of arithmetic be plain arrays, and results without dimensions be scalars."""
-        if type(array) is not np.ndarray:
+        if array is self or getattr(array, "_hold", None) is not None:
             return array
-        # numpy 1 does not say when it wants a scalar.
-        return array[()] if return_scalar or (array.ndim == 0 and _IS_NUMPY_1) else array
+        # numpy 1 makes its results of this class, and does not say when it wants a scalar.
+        result = np.asarray(array)
+        return result[()] if return_scalar or (result.ndim == 0 and _IS_NUMPY_1) else result
 
     @property
     def shared(self) -> bool:
