@@ -11,6 +11,7 @@ import mmap
 import os
 import pickle
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
 from typing import Any
@@ -21,6 +22,8 @@ from XME._pool.wire import ArrayColumn, BlockColumn, Buffer, Pickled, WholeColum
 
 # A row's part of a large array is copied up to this size; beyond, it is mapped copy-on-write.
 _COPIED_BYTES = 1 << 18
+# So many are left open before it is looked which of them rows have dropped: a mapping may keep a descriptor.
+_PRIVATE_MAPS = 64
 _MADV_DONTFORK = getattr(mmap, "MADV_DONTFORK", None)
 _MADV_DOFORK = getattr(mmap, "MADV_DOFORK", None)
 
@@ -49,13 +52,16 @@ class Mappings:
             with segment.opened(self.domain, buffer.serial) as (fd, nbytes):
                 mapping = memory.map_file(fd, segment.HEADER_BYTES + nbytes, writable=False)
             self._shared[buffer.serial] = self._keep(mapping)
-        return memoryview(mapping)[segment.HEADER_BYTES : segment.HEADER_BYTES + buffer.nbytes]
+        start = segment.HEADER_BYTES + buffer.offset
+        return memoryview(mapping)[start : start + buffer.nbytes]
 
     def private(self, buffer: Buffer, first: int, nbytes: int) -> Any:
         """Return a writable view of part of a buffer that nobody else sees the changes of."""
         if nbytes <= _COPIED_BYTES:
             return bytearray(self.shared(buffer)[first : first + nbytes])
-        start = segment.HEADER_BYTES + first
+        if len(self._maps) - len(self._shared) >= _PRIVATE_MAPS:
+            self.drop_private()
+        start = segment.HEADER_BYTES + buffer.offset + first
         page = start // mmap.PAGESIZE * mmap.PAGESIZE
         with segment.opened(self.domain, buffer.serial) as (fd, _):
             mapping = self._keep(memory.map_private(fd, start - page + nbytes, page))
@@ -149,21 +155,22 @@ class _PlainReader:
 class _WholeReader:
     sequence = None
 
-    def __init__(self, column: WholeColumn) -> None:
+    def __init__(self, column: WholeColumn, mappings: Mappings) -> None:
         from XME.ArrayOperator import Array  # noqa: PLC0415 - only columns that are cut into blocks need it
 
-        self._array = Array(column.values, column.blocks)
+        values = column.values
+        self._is_plain = isinstance(values, Pickled)
+        self._array = Array(mappings.load(values) if self._is_plain else values, column.blocks)
         self.rows = len(self._array)
 
     def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:  # noqa: ARG002 - always anew
-        return (_own(self._array.row(k)) for k in range(first, end))
+        rows = map(self._array.row, range(first, end))
+        # A row of what is shared is meant to be shared.
+        return map(_copied, rows) if self._is_plain else rows
 
 
-def _own(value: Any) -> Any:
-    """Copy a row of a small plain array; a shared one is meant to be shared."""
-    if hasattr(value, "publish") or not hasattr(value, "flags"):
-        return value
-    return value.copy()
+def _copied(value: Any) -> Any:
+    return value.copy() if hasattr(value, "flags") else value
 
 
 class _ArrayReader:
@@ -210,6 +217,7 @@ class _BlockReader:
 
     def __init__(self, column: BlockColumn, mappings: Mappings) -> None:
         self.rows = column.rows
+        self._ends = column.ends
         self._column = column
         self._mappings = mappings
         self._latest: tuple[int, list[Any]] = (-1, [])
@@ -222,10 +230,11 @@ class _BlockReader:
         return self._latest[1]
 
     def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:
-        size = self._column.block_rows
-        blocks = range(first // size, (end - 1) // size + 1)
-        values = chain.from_iterable(self._block(k, anew=anew) for k in blocks)
-        return islice(values, first % size, first % size + end - first)
+        ends = self._ends
+        low, high = bisect_right(ends, first), bisect_right(ends, end - 1)
+        values = chain.from_iterable(self._block(k, anew=anew) for k in range(low, high + 1))
+        start = ends[low - 1] if low else 0
+        return islice(values, first - start, end - start)
 
 
 def reader_of(column: Any, mappings: Mappings) -> Any:
@@ -236,10 +245,12 @@ def reader_of(column: Any, mappings: Mappings) -> Any:
         return _ArrayReader(column, mappings)
     if isinstance(column, BlockColumn):
         return _BlockReader(column, mappings)
-    return _WholeReader(column)
+    return _WholeReader(column, mappings)
 
 
-def arguments(count: int, common: dict[Any, Any], columns: dict[Any, Iterator[Any]]) -> tuple[list[Any], dict[str, Any]]:
+def arguments(
+    count: int, common: dict[Any, Any], columns: dict[Any, Iterator[Any]]
+) -> tuple[list[Any], dict[str, Any]]:
     """Return (one iterator for each positional argument, iterators of split keywords and common ones by name)."""
     positional = [columns[k] if k in columns else repeat(common[k]) for k in range(count)]
     keywords = {key: value for key, value in columns.items() if isinstance(key, str)}

@@ -54,6 +54,8 @@ class RunningCall:
     payload: tuple[int, int, int]
     flags: int
     segments: list[segment.Segment]
+    # What its functions and arguments need alive: functions' own segments, locks that new workers are given.
+    keeps: list[Any]
     parts: list[Part] = field(default_factory=list)
     ids: range = range(0)
     lost: dict[int, Failure] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import time
@@ -60,7 +61,7 @@ class Crew:
         # Twice as many slots as workers: a new generation starts while the old one finishes.
         self.board, self._serials = b.create(domain, 2 * size)
         self.arenas = ArenaReader(domain)
-        self.inheritance = Inheritance()
+        self.inheritance = Inheritance(context.get_start_method())
         self.members: dict[int, Member] = {}
         self.totals: dict[int, list[int]] = {}
         self._context = context
@@ -110,7 +111,7 @@ class Crew:
             cores=max(1, available_cores() // self.size),
             initializer=self._initializer,
             max_rows=self._max_rows,
-            inherited=dict(self.inheritance.objects),
+            inherited=self.inheritance.objects(),
         )
         process = self._context.Process(target=worker.main, args=(setup,), name=f"XME-worker-{serial}", daemon=False)
         try:

@@ -105,7 +105,7 @@ class Dispatcher:
             self.shared += sent.shared
             flags = limit | sent.generation << 32 | (t.POST_EACH if post_each else 0)
             count = sum(entry.rows for entry in entries)
-            call = RunningCall(count, name, table.retries, waiter, (0, 0, 0), flags, sent.segments)
+            call = RunningCall(count, name, table.retries, waiter, (0, 0, 0), flags, sent.segments, sent.keeps)
             try:
                 self._publish(call, count, None, sent)
                 self.running.append(call)
@@ -271,10 +271,12 @@ class Dispatcher:
             mutex.release()
 
     def _let_go(self, first_call: int) -> warm.LetGo:
-        state = self.crew.let_go(self._finished[first_call])
-        if state is not warm.LetGo.NOT_YET:
-            del self._finished[first_call]
-        return state
+        # Under the lock: between a death's burial and its being noted, nothing would speak against using it again.
+        with self.lock:
+            state = self.crew.let_go(self._finished[first_call])
+            if state is not warm.LetGo.NOT_YET:
+                del self._finished[first_call]
+            return state
 
     def take(self, word: int) -> Any:
         """Return a result by the word that finds it."""

@@ -1,9 +1,10 @@
 """What a call sends: functions, common arguments once, split arguments as columns.
 
-The payload is one pickle of a `Payload`. Large buffers lie in segments of their own and are named in it; what is small
-stays inside. Workers hold only its place. Which part of an argument goes where::
+The payload is one pickle. Large buffers lie in segments (see places.py) and are named in it; what is small stays
+inside. Workers hold only its place. Which part of an argument goes where::
 
     common arrays      every buffer apart, so that the worker can make it a read-only view
+    functions          see shelf.py; a callable with a state is a common argument
     xmem_array         its name and offset (its own pickling)
     Array(range, ...)  as it is; Array(xmem_array) by name
     Array(big array)   one segment; a row's part is mapped privately (copy on write)
@@ -14,101 +15,138 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from XME._core import segment
 from XME._pool.inherited import Inheritance
+from XME._pool.places import Places
+from XME._pool.shelf import Shelf
 from XME._pool.warm import WarmSegments
-from XME._pool.wire import ArrayColumn, BlockColumn, Buffer, Pickled, WholeColumn
-from XME._store import codec
+from XME._pool.wire import ArrayColumn, BlockColumn, Buffer, FunctionRef, Pickled, WholeColumn
+from XME._store import arrays, codec
 from XME.ArrayOperator import Array, Entry, ExecutionTable, Injected
 from XME.errors import UnshareableArgument
 
-# A block of a column has at most this many rows.
+# A block of a column has at most this many rows, and about so many bytes: who claims a row reads its block.
 _BLOCK_ROWS = 1024
+_BLOCK_BYTES = 1 << 14
+_SAMPLE_ROWS = 8
 
 
 @dataclass
 class Sent:
-    """A payload's bytes, and the segments that it names."""
+    """A payload's bytes, the segments that it names, and what must live until the call has ended."""
 
     data: bytes = b""
     segments: list[segment.Segment] = field(default_factory=list)
     shared: int = 0
     generation: int = 0
+    keeps: list[Any] = field(default_factory=list)
 
 
 class _Sender:
     """Encodes one call."""
 
-    def __init__(self, warm: WarmSegments, inheritance: Inheritance) -> None:
-        self.sent = Sent()
-        self._warm = warm
+    def __init__(self, places: Places, inheritance: Inheritance) -> None:
+        self.places = places
         self._inheritance = inheritance
-        self._reducers: dict[type, Callable[[Any], Any]] = dict(inheritance.reducers())
+
+    @cached_property
+    def common_reducers(self) -> dict[type, codec.Reducer]:
+        """What is pickled in its own way; arrays come back read-only."""
+        return self._with_arrays(arrays.read_only)
+
+    @cached_property
+    def split_reducers(self) -> dict[type, codec.Reducer]:
+        """The same, and arrays come back as the row's own."""
+        return self._with_arrays(arrays.by_buffer)
+
+    def _with_arrays(self, reducer: codec.Reducer) -> dict[type, codec.Reducer]:
         numpy = sys.modules.get("numpy")
-        if numpy is not None:
-            self._reducers[numpy.ndarray] = _contiguous
+        return {**self._inheritance.reducers(), **({} if numpy is None else {numpy.ndarray: reducer})}
 
-    def pickled(self, value: Any, *, inline_below: int = codec.LARGE_BYTES) -> Pickled:
-        """Encode a value; every buffer is kept apart, the large ones in segments."""
+    def pickled(self, value: Any) -> Pickled:
+        """Encode what is common to all rows; every buffer is kept apart, so that it can be made read-only."""
+        return self._placed(*_encoded(value, self.common_reducers))
+
+    def _placed(self, data: bytes, raws: list[memoryview]) -> Pickled:
         buffers: list[bytes | Buffer] = []
-
-        def keep_apart(raw: memoryview) -> bool:
-            buffers.append(bytes(raw) if raw.nbytes < inline_below else self.place(raw))
-            return True
-
-        return Pickled(codec.encode(value, self._reducers, keep_apart), buffers)
-
-    def place(self, raw: memoryview) -> Buffer:
-        """Put bytes into a segment."""
-        used = self._warm.put(raw)
-        self.sent.segments.append(used)
-        self.sent.shared += raw.nbytes
-        return Buffer(used.serial, raw.nbytes)
+        for raw in raws:
+            if raw.nbytes < codec.LARGE_BYTES:
+                buffers.append(bytes(raw))
+            else:
+                self.places.put_into(raw, buffers)
+        return Pickled(data, buffers)
 
     def column(self, array: Array) -> Any:
         """Encode what is split."""
-        values = array.values
+        values, blocks = array.values, array.blocks
+        if type(values) in (range, str, bytes):
+            return values if blocks is None else WholeColumn(values, blocks)
+        if blocks is None and _is_short_and_plain(values):
+            return list(values)
+        if _is_shared(values):
+            return WholeColumn(values, blocks)
         numpy = sys.modules.get("numpy")
-        if array.blocks is None and (isinstance(values, range | str | bytes) or _is_short_and_plain(values)):
-            return values if isinstance(values, range | str | bytes) else list(values)
-        if isinstance(values, range | str | bytes) or _is_shared(values):
-            return WholeColumn(values, array.blocks)
-        if numpy is not None and isinstance(values, numpy.ndarray) and not values.dtype.hasobject and values.ndim:
-            if type(values) is numpy.ndarray and values.nbytes >= codec.LARGE_BYTES:
-                whole = numpy.ascontiguousarray(values)
-                raw = memoryview(whole.reshape(-1).view(numpy.uint8))
-                return ArrayColumn(self.place(raw), values.dtype, values.shape, array.blocks)
-            return WholeColumn(values, array.blocks)
-        if array.blocks is None and isinstance(values, list | tuple) and all(map(_is_shared, values)):
+        if numpy is not None and isinstance(values, numpy.ndarray) and not values.dtype.hasobject:
+            return self._array_column(numpy, values, blocks)
+        if blocks is None and isinstance(values, list | tuple) and all(map(_is_shared, values)):
             # Names and offsets: a row's value is everybody's, so one pickle does for all rows.
             return WholeColumn(list(values), None)
         return self._block_column(array)
 
+    def _array_column(self, numpy: Any, values: Any, blocks: int | None) -> Any:
+        if values.nbytes < codec.LARGE_BYTES or type(values) not in (numpy.ndarray, numpy.memmap):
+            return WholeColumn(self.pickled(values), blocks)
+        whole = numpy.ascontiguousarray(values.view(numpy.ndarray))
+        raw = memoryview(whole.reshape(-1).view(numpy.uint8))
+        return ArrayColumn(self.places.put(raw), values.dtype, values.shape, blocks)
+
     def _block_column(self, array: Array) -> BlockColumn:
-        rows = len(array)
-        heavy = array.blocks is not None or not codec.is_plain((array.row(0),))
-        block_rows = 1 if heavy and rows <= _BLOCK_ROWS else _BLOCK_ROWS
-        blocks = []
-        for first in range(0, rows, block_rows):
-            block = [array.row(k) for k in range(first, min(rows, first + block_rows))]
-            blocks.append(self._block(block))
-        return BlockColumn(rows, block_rows, blocks)
+        step = self._rows_a_block(_slice(array, 0, _SAMPLE_ROWS))
+        ends: list[int] = []
+        blocks: list[Pickled] = []
+        for first in range(0, len(array), step):
+            block = _slice(array, first, first + step)
+            for part in self._parts(block):
+                ends.append((ends[-1] if ends else 0) + len(part[0]))
+                blocks.append(self._placed(*part[1]))
+        return BlockColumn(len(array), ends, blocks)
 
-    def _block(self, block: list[Any]) -> Pickled:
+    def _rows_a_block(self, sample: list[Any]) -> int:
+        data, raws = self._encoded_block(sample)
+        nbytes = len(data) + sum(raw.nbytes for raw in raws)
+        return max(1, min(_BLOCK_ROWS, _BLOCK_BYTES * len(sample) // nbytes))
+
+    def _parts(self, block: list[Any]) -> list[tuple[list[Any], tuple[bytes, list[memoryview]]]]:
+        """Encode a block; a block with a large buffer row by row, for who claims a row maps all that its block has."""
+        encoded = self._encoded_block(block)
+        if len(block) == 1 or all(raw.nbytes < codec.LARGE_BYTES for raw in encoded[1]):
+            return [(block, encoded)]
+        return [([value], self._encoded_block([value])) for value in block]
+
+    def _encoded_block(self, block: list[Any]) -> tuple[bytes, list[memoryview]]:
         if codec.is_plain(tuple(block)):
-            return Pickled(pickle.dumps(block, 5), [])
-        return self.pickled(block)
+            return pickle.dumps(block, 5), []
+        return _encoded(block, self.split_reducers)
 
 
-def _contiguous(array: Any) -> Any:
-    """Make numpy pickle a strided array out of band, which it does for contiguous ones only."""
-    if array.dtype.hasobject or array.flags.c_contiguous or array.flags.f_contiguous:
-        return NotImplemented
-    return sys.modules["numpy"].ascontiguousarray(array).__reduce_ex__(5)
+def _encoded(value: Any, reducers: dict[type, codec.Reducer]) -> tuple[bytes, list[memoryview]]:
+    raws: list[memoryview] = []
+
+    def keep_apart(raw: memoryview) -> bool:
+        raws.append(raw)
+        return True
+
+    return codec.encode(value, reducers, keep_apart), raws
+
+
+def _slice(array: Array, first: int, end: int) -> list[Any]:
+    if array.blocks is None and type(array.values) in (list, tuple):
+        return list(array.values[first:end])
+    return [array.row(k) for k in range(first, min(end, len(array)))]
 
 
 def _is_short_and_plain(values: Any) -> bool:
@@ -119,36 +157,54 @@ def _is_shared(values: Any) -> bool:
     return bool(getattr(values, "shared", False)) and hasattr(values, "publish")
 
 
-def send(table: ExecutionTable, entries: tuple[Entry, ...], shelf: Any, warm: WarmSegments, inheritance: Inheritance) -> Sent:
+def send(
+    table: ExecutionTable, entries: tuple[Entry, ...], shelf: Shelf, warm: WarmSegments, inheritance: Inheritance
+) -> Sent:
     """Encode the entries of a call for its workers.
 
     Raises:
         UnshareableArgument: an argument cannot travel; it names which and what to do.
         SharedMemoryFull: a large array finds no room.
     """
-    sender = _Sender(warm, inheritance)
+    places = Places(warm)
+    sender = _Sender(places, inheritance)
     try:
-        parts = [_entry(sender, entry, shelf) for entry in entries]
+        parts, keeps = [], []
+        for entry in entries:
+            part, kept = _entry(sender, entry, shelf)
+            parts.append(part)
+            keeps.append(kept)
         log = table.log if any(entry.injects for entry in entries) else None
-        sender.sent.data = pickle.dumps((parts, log), 5)
+        places.flush()
+        data = pickle.dumps((parts, log), 5)
     except BaseException:
-        for used in sender.sent.segments:
-            used.unlink()
+        places.unlink()
         raise
-    sender.sent.generation = inheritance.generation
-    return sender.sent
+    return Sent(data, places.segments, places.nbytes, inheritance.generation, [keeps, inheritance.take_used()])
 
 
-def _entry(sender: _Sender, entry: Entry, shelf: Any) -> tuple[Any, ...]:
+def _entry(sender: _Sender, entry: Entry, shelf: Shelf) -> tuple[tuple[Any, ...], Any]:
+    """Return (an entry's part of the payload, what must live until the call has ended)."""
     columns: dict[int | str, Any] = {}
-    named = [*enumerate(entry.args), *entry.kwargs.items()]
+    named: list[tuple[int | str, Any]] = [*enumerate(entry.args), *entry.kwargs.items()]
     for key, value in named:
         if isinstance(value, Array):
-            columns[key] = _guarded(sender.column, value, _title(entry, key))
+            columns[key] = _guarded(sender, value, _title(entry, key)) if len(value) else []
     common = ({k: v for k, v in named if k not in columns}, len(entry.args))
-    digest, (data, buffers) = shelf.reference(entry.function, entry.name)
+    (digest, (data, buffers)), kept = _function(sender, entry, shelf)
     args = _encode_common(sender, entry, common)
-    return digest, data, buffers, entry.name, args, columns, entry.rows, entry.injects
+    return (digest, data, buffers, entry.name, args, columns, entry.rows, entry.injects), kept
+
+
+def _function(sender: _Sender, entry: Entry, shelf: Shelf) -> tuple[FunctionRef, Any]:
+    if shelf.keeps(entry.function):
+        return shelf.reference(entry.function, entry.name)
+    try:
+        return FunctionRef(b"", sender.pickled(entry.function)), None
+    except (MemoryError, UnshareableArgument):
+        raise
+    except Exception as error:
+        raise codec.explain(f"the function {entry.name}", entry.function, error, sender.common_reducers) from error
 
 
 def _encode_common(sender: _Sender, entry: Entry, common: tuple[dict[Any, Any], int]) -> Any:
@@ -160,29 +216,22 @@ def _encode_common(sender: _Sender, entry: Entry, common: tuple[dict[Any, Any], 
     except (MemoryError, UnshareableArgument):
         raise
     except Exception as error:
+        reducers = sender.common_reducers
         for key, value in common[0].items():
-            if not isinstance(value, Injected) and not _travels(sender, value):
-                raise codec.explain(_title(entry, key), value, error) from error
+            if not isinstance(value, Injected) and not codec.travels(value, reducers):
+                raise codec.explain(_title(entry, key), value, error, reducers) from error
         raise
 
 
-def _travels(sender: _Sender, value: Any) -> bool:
+def _guarded(sender: _Sender, array: Array, title: str) -> Any:
     try:
-        sender.pickled(value, inline_below=sys.maxsize)
-    except Exception:  # noqa: BLE001 - any failure of any __reduce__ means just that
-        return False
-    return True
-
-
-def _guarded(encode: Callable[[Any], Any], value: Any, title: str) -> Any:
-    try:
-        return encode(value)
+        return sender.column(array)
     except (MemoryError, UnshareableArgument):
         raise
     except Exception as error:
-        for k in range(len(value)):
-            if not codec.travels(value.row(k)):
-                raise codec.explain(f"{title}, row {k},", value.row(k), error) from error
+        for k in range(len(array)):
+            if not codec.travels(array.row(k), sender.split_reducers):
+                raise codec.explain(f"{title}, row {k},", array.row(k), error, sender.split_reducers) from error
         raise
 
 

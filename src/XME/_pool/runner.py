@@ -12,10 +12,21 @@ from XME._pool import table as t
 from XME._pool.arena import Arena
 from XME._pool.arguments import Mappings, arguments, reader_of, rows_of
 from XME._pool.wire import EntryPayload, Pickled
+from XME._store import codec
 from XME.errors import RemoteError, UnshareableResult
 
-# Functions by the digest of their pickle: made once, when a worker first runs them. Their arrays stay mapped.
+# Functions by the digest of their pickle: made once, when a worker first runs them, the latest used last. The arrays
+# among their globals stay mapped.
 _functions: dict[bytes, tuple[Any, Mappings]] = {}
+_FUNCTIONS_KEPT = 512
+
+
+def _put_on_shelf(digest: bytes, pickled: Pickled, call: Mappings) -> tuple[Any, Mappings]:
+    mappings = Mappings(call.domain, 0)
+    found = _functions[digest] = mappings.load(pickled, private=True), mappings
+    if len(_functions) > _FUNCTIONS_KEPT:
+        del _functions[next(iter(_functions))]
+    return found
 
 
 class Call:
@@ -213,6 +224,7 @@ class Call:
     def _fail(self, row: int, error: BaseException) -> None:
         if self.table.tags[row]:
             return
+        _advise(error)
         text = "".join(traceback.format_exception(error)).rstrip()
         try:
             self.table.places[row] = self._put_error(error, text)
@@ -226,21 +238,35 @@ class Call:
             # The traceback would keep the row's arguments alive; its text travels instead.
             plain = error.with_traceback(None)
             plain.__context__ = None
-            pickle.loads(pickle.dumps(plain))  # noqa: S301 - does it survive the journey?
+            # Does it survive the journey?
+            pickle.loads(codec.encode(plain))  # noqa: S301 - it was pickled here
             return self._arena.put((plain, text))
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001 - many exceptions do not pickle, or not back
-            return self._put_stand_in(error, text)
-
-    def _put_stand_in(self, error: BaseException, text: str) -> int:
-        try:
-            return self._arena.put((error.with_traceback(None), text))
-        except Exception:  # noqa: BLE001 - neither does cloudpickle know a way
-            return self._arena.put((RemoteError.of(type(error).__qualname__, str(error)), text))
+            return self._arena.put((RemoteError.of(type(error).__qualname__, _said(error)), text))
 
     def close(self) -> None:
         """Drop everything that refers to the call's arguments."""
         self._entries.clear()
         self._log = self._unreadable = None
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a __str__ may raise anything
+        return "its __str__ fails"
+
+
+def _advise(error: BaseException) -> None:
+    """Say what to do about numpy's message, which does not know why the array is read-only."""
+    if isinstance(error, ValueError) and "read-only" in _said(error):
+        error.add_note(
+            "XME: a plain array that is an argument of all rows is read-only in the workers, who share its memory. "
+            "array.copy() gives a row one of its own; XME.xmem_array(array), passed instead, is shared and writable by "
+            "all; XME.Array(array) gives each row its own part."
+        )
 
 
 _INT64 = 1 << 63
@@ -281,13 +307,16 @@ class _Entry:
     def find(self) -> Any:
         """Return the function, made when this worker first runs it."""
         digest = self._payload.digest
-        found = _functions.get(digest)
-        if found is None:
-            mappings = Mappings(self._mappings.domain, 0)
+        if digest in _functions:
+            _functions[digest] = found = _functions.pop(digest)
+        else:
             pickled = Pickled(self._payload.data, self._payload.buffers)
-            found = _functions[digest] = mappings.load(pickled), mappings
+            found = _put_on_shelf(digest, pickled, self._mappings) if digest else self._made(pickled)
         self.function = found[0]
-        return found[0]
+        return self.function
+
+    def _made(self, pickled: Pickled) -> tuple[Any, Mappings]:
+        return self._mappings.load(pickled), self._mappings
 
     def argument_rows(self, first: int, end: int) -> tuple[Any, dict[str, Any]]:
         """Return (an iterator of positional argument tuples, iterators of the split keywords)."""

@@ -28,8 +28,9 @@ from XME.errors import SharedMemoryFull
 _WASTE = 2
 # Copies of at least this many bytes are made by two threads; fewer are done before a thread has started.
 _TWO_THREADS = 8 << 20
-# The share of /dev/shm that warm segments may keep.
+# The share of /dev/shm that warm segments may keep, and how many: each has a mapping, and maybe a descriptor.
 _SHARE = 4
+_MOST = 64
 _MADV_POPULATE_WRITE = 23
 # How long to wait for workers that are about to let go: this, and as long as a copy into fresh pages saves.
 _PATIENCE_S = 0.005
@@ -61,29 +62,36 @@ class WarmSegments:
         self._free: list[segment.Segment] = []
         self._cooling: list[tuple[int, segment.Segment]] = []
 
-    def put(self, source: memoryview) -> segment.Segment:
-        """Copy contiguous bytes into a segment, a warm one if there is one of about that size.
+    def put(self, sources: list[memoryview], offsets: list[int], nbytes: int) -> segment.Segment:
+        """Copy contiguous bytes to their offsets in a segment, a warm one if there is one of about that size.
 
         Raises:
             SharedMemoryFull: there is no room, even without the warm ones.
         """
-        found = self._take(source.nbytes)
-        if found is not None:
-            copy(source, found.data)
-            return found
+        found = self._take(nbytes)
+        if found is None:
+            if len(sources) == 1:
+                return self._made(nbytes, sources[0])
+            found = self._made(nbytes, None)
         try:
-            return segment.create(self._domain, source.nbytes, Kind.CALL, source=source)
-        except SharedMemoryFull:
-            self.drop_all()
-            return segment.create(self._domain, source.nbytes, Kind.CALL, source=source)
+            for source, offset in zip(sources, offsets, strict=True):
+                copy(source, found.data[offset:])
+        except BaseException:
+            # A Ctrl-C: nobody else knows of this segment any more.
+            found.unlink()
+            raise
+        return found
 
     def blank(self, nbytes: int) -> segment.Segment:
         """Return a new segment of zeros."""
+        return self._made(nbytes, None)
+
+    def _made(self, nbytes: int, source: memoryview | None) -> segment.Segment:
         try:
-            return segment.create(self._domain, nbytes, Kind.CALL)
+            return segment.create(self._domain, nbytes, Kind.CALL, source=source)
         except SharedMemoryFull:
             self.drop_all()
-            return segment.create(self._domain, nbytes, Kind.CALL)
+            return segment.create(self._domain, nbytes, Kind.CALL, source=source)
 
     def _take(self, nbytes: int) -> segment.Segment | None:
         self.review()
@@ -121,7 +129,11 @@ class WarmSegments:
     def review(self) -> None:
         """Move what everybody has let go of to the free ones, and unlink what can never be used again."""
         with self._lock:
-            states = {call: self._state(call) for call in {call for call, _ in self._cooling}}
+            calls = {call for call, _ in self._cooling}
+        # Outside our lock, because this asks the dispatcher, who takes its own; that is the outer one elsewhere.
+        states = {call: self._state(call) for call in calls}
+        with self._lock:
+            states = {call: states.get(call, LetGo.NOT_YET) for call, _ in self._cooling}
             self._free += [used for call, used in self._cooling if states[call] is LetGo.YES]
             gone = [used for call, used in self._cooling if states[call] is LetGo.NEVER]
             self._cooling = [pair for pair in self._cooling if states[pair[0]] is LetGo.NOT_YET]
@@ -134,7 +146,7 @@ class WarmSegments:
         with self._lock:
             total = sum(used.nbytes for used in self._free) + sum(used.nbytes for _, used in self._cooling)
             gone = []
-            while total > limit and (self._cooling or self._free):
+            while (total > limit or len(self._free) + len(self._cooling) > _MOST) and (self._cooling or self._free):
                 used = self._cooling.pop(0)[1] if self._cooling else self._free.pop(0)
                 total -= used.nbytes
                 gone.append(used)

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 
 class Buffer(NamedTuple):
-    """A buffer that lies in a segment: serial number and bytes."""
+    """A buffer that lies in a segment: the segment's serial number, offset and bytes."""
 
     serial: int
+    offset: int
     nbytes: int
 
 
@@ -20,7 +21,7 @@ class Pickled(NamedTuple):
 
 
 class WholeColumn(NamedTuple):
-    """Split values that travel as they are: ranges, strings, shared arrays."""
+    """Split values that travel whole: shared arrays as they are, small arrays, records and the like pickled."""
 
     values: Any
     blocks: int | None
@@ -36,10 +37,10 @@ class ArrayColumn(NamedTuple):
 
 
 class BlockColumn(NamedTuple):
-    """Other split values, so many rows a block, each block pickled by itself."""
+    """Other split values in blocks of rows, each block pickled by itself; `ends` are the rows behind each block."""
 
     rows: int
-    block_rows: int
+    ends: list[int]
     blocks: list[Pickled]
 
 
@@ -66,7 +67,10 @@ class EntryPayload(NamedTuple):
 
 
 class FunctionRef(NamedTuple):
-    """A function: the digest of its pickle, and the pickle if the worker should not have it yet."""
+    """A function: the digest of its pickle, and the pickle if the worker should not have it yet.
+
+    Without a digest it is made anew for each call: it has a state that may have changed.
+    """
 
     digest: bytes
     pickled: Pickled

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import pickle
 import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
+from XME._store import arrays
 from XME.errors import UnshareableArgument
 
 # Buffers below this many bytes are cheaper to copy than to keep apart.
@@ -19,37 +21,57 @@ PLAIN_TYPES = frozenset({int, float, bool, str, bytes, complex, type(None)})
 
 Reducer = Callable[[Any], Any]
 
+# What is behind a descriptor. Files in memory (BytesIO) and classes of one's own with a __reduce__ are values.
+_FILES = (io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper)
+
 
 def is_plain(values: tuple[Any, ...]) -> bool:
     """True if all values are of types that the plain pickler takes as they are."""
     return all(type(value) in PLAIN_TYPES for value in values)
 
 
-@cache
+@functools.cache
 def _encoder_class() -> type[Any]:
     # cloudpickle takes a while to import, and many workers never need it.
     import cloudpickle  # noqa: PLC0415
 
     class Encoder(cloudpickle.Pickler):  # type: ignore[misc] # its base is untyped
-        """A pickler whose reducers for certain types are given by the caller."""
+        """A pickler whose reducers for certain types and what is derived from them are given by the caller."""
 
         def __init__(self, file: Any, reducers: dict[type, Reducer], buffer_callback: Any) -> None:
             super().__init__(file, protocol=5, buffer_callback=buffer_callback)
-            self._reducers = reducers
+            self._reducers: dict[type, Reducer | None] = dict(reducers)
 
         def reducer_override(self, obj: Any) -> Any:
-            reducer = self._reducers.get(type(obj))
-            if reducer is not None:
-                return reducer(obj)
-            if isinstance(obj, io.IOBase) and obj not in (sys.stdout, sys.stderr, sys.stdin):
+            kind = type(obj)
+            if kind not in self._reducers:
+                self._reducers[kind] = next(filter(None, map(self._reducers.get, kind.__mro__)), None)
+            reducer = self._reducers[kind]
+            if reducer is not None and (reduced := reducer(obj)) is not NotImplemented:
+                return reduced
+            if isinstance(obj, _FILES) and not any(obj is known for known in (sys.stdout, sys.stderr, sys.stdin)):
                 raise _OpenFile(obj)
             return super().reducer_override(obj)
 
     return Encoder
 
 
-class _OpenFile(pickle.PicklingError):
+class Refused(pickle.PicklingError):
+    """Something was met that must not travel. Fields: ``culprit``, ``what`` it is, ``advice`` what to do instead."""
+
+    def __init__(self, culprit: Any, what: str, advice: str) -> None:
+        super().__init__(f"{what}; {advice}")
+        self.culprit = culprit
+        self.what = what
+        self.advice = advice
+
+
+class _OpenFile(Refused):
     """An open file was met; cloudpickle would silently send a copy of what it holds."""
+
+    def __init__(self, file: Any) -> None:
+        shown = getattr(file, "name", "")
+        super().__init__(file, f"an open file ({shown!r})", "pass its path, and open it in the function")
 
 
 def encode(
@@ -79,6 +101,13 @@ def encode(
 def encode_result(value: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle a result; returns the bytes and its large buffers, which are not copied yet."""
     large: list[memoryview] = []
+    must_be_writable = False
+
+    def callback(buffer: pickle.PickleBuffer) -> bool:
+        nonlocal must_be_writable
+        raw = buffer.raw()
+        must_be_writable |= raw.readonly
+        return not keep_apart(raw)
 
     def keep_apart(raw: memoryview) -> bool:
         if raw.nbytes >= LARGE_BYTES:
@@ -86,36 +115,52 @@ def encode_result(value: Any) -> tuple[bytes, list[memoryview]]:
             return True
         return False
 
-    try:
-        data = pickle.dumps(value, 5, buffer_callback=lambda buffer: not keep_apart(buffer.raw()))
-    except (pickle.PicklingError, TypeError, AttributeError):
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not arrays.is_awkward(value, numpy):
+        try:
+            data = pickle.dumps(value, 5, buffer_callback=callback)
+            if not must_be_writable:
+                return data, large
+        except (pickle.PicklingError, TypeError, AttributeError):
+            pass
         large.clear()
-        data = encode(value, {}, keep_apart)
-    return data, large
+    # What a row returns is the caller's own: also a view of a common argument, which is read-only here.
+    reducers: dict[type, Reducer] = {} if numpy is None else {numpy.ndarray: arrays.writable}
+    return encode(value, reducers, keep_apart), large
 
 
-def explain(argument: str, value: Any, error: BaseException) -> UnshareableArgument:
+def explain(
+    argument: str, value: Any, error: BaseException, reducers: dict[type, Reducer] | None = None
+) -> UnshareableArgument:
     """Return the error that names which part of an argument cannot travel, what it is, and what to do."""
-    path, culprit = _find_culprit(argument, value, 0)
-    what, advice = _diagnose(culprit, error)
+    path, culprit, reason = _find_culprit(argument, value, error, reducers or {}, 0)
+    what, advice = _diagnose(culprit, reason)
     return UnshareableArgument.of(path, what, advice)
 
 
-def travels(value: Any) -> bool:
+def travels(value: Any, reducers: dict[type, Reducer] | None = None) -> bool:
     """True if a value pickles."""
+    return _why_not(value, reducers or {}) is None
+
+
+def _why_not(value: Any, reducers: dict[type, Reducer]) -> BaseException | None:
     try:
-        encode(value, {}, lambda _raw: True)
-    except Exception:  # noqa: BLE001 - any failure of any __reduce__ means just that
-        return False
-    return True
+        encode(value, reducers, lambda _raw: True)
+    except Exception as error:  # noqa: BLE001 - any failure of any __reduce__ means just that
+        return error
+    return None
 
 
-def _find_culprit(path: str, value: Any, depth: int) -> tuple[str, Any]:
-    if depth < 8:  # noqa: PLR2004 - deeper paths help nobody
+def _find_culprit(
+    path: str, value: Any, error: BaseException, reducers: dict[type, Reducer], depth: int
+) -> tuple[str, Any, BaseException]:
+    # Deeper paths help nobody, and what is inside a manager or a file is not what its user knows it by.
+    if depth < 8 and _known_kind(value) is None and getattr(error, "culprit", None) is not value:  # noqa: PLR2004
         for name, part in _parts(path, value):
-            if not travels(part):
-                return _find_culprit(name, part, depth + 1)
-    return path, value
+            reason = _why_not(part, reducers)
+            if reason is not None:
+                return _find_culprit(name, part, reason, reducers, depth + 1)
+    return path, value, error
 
 
 def _parts(path: str, value: Any) -> list[tuple[str, Any]]:
@@ -123,6 +168,8 @@ def _parts(path: str, value: Any) -> list[tuple[str, Any]]:
         return [(f"{path}[{key!r}]", part) for key, part in value.items()]
     if isinstance(value, list | tuple | set | frozenset):
         return [(f"{path}[{k}]", part) for k, part in enumerate(value)]
+    if isinstance(value, functools.partial):
+        return [(f"{path}.func", value.func), (f"{path}.args", value.args), (f"{path}.keywords", value.keywords)]
     function = getattr(value, "__func__", value)
     code = getattr(function, "__code__", None)
     if code is not None:
@@ -137,22 +184,48 @@ def _self_of(path: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def _parts_of_function(path: str, function: Any, code: Any) -> list[tuple[str, Any]]:
-    cells = zip(code.co_freevars, function.__closure__ or (), strict=False)
-    parts = [(f"the closure variable {name!r} of {path}", cell.cell_contents) for name, cell in cells]
-    named = (name for name in code.co_names if name in function.__globals__)
+    parts = [(f"the default {k} of {path}", default) for k, default in enumerate(function.__defaults__ or ())]
+    parts += [(f"the default of {name!r} of {path}", value) for name, value in (function.__kwdefaults__ or {}).items()]
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        # A cell of something that is defined further down is empty.
+        with contextlib.suppress(ValueError):
+            parts.append((f"the closure variable {name!r} of {path}", cell.cell_contents))
+    named = [name for name in _names_in(code) if name in function.__globals__]
     return parts + [(f"the global {name!r} used by {path}", function.__globals__[name]) for name in named]
 
 
-def _diagnose(culprit: Any, error: BaseException) -> tuple[str, str]:
-    kind = type(culprit)
+def _names_in(code: Any) -> list[str]:
+    """Return the names that a function uses, those of the functions inside it too."""
+    inside = [name for const in code.co_consts if hasattr(const, "co_names") for name in _names_in(const)]
+    return list(dict.fromkeys([*code.co_names, *inside]))
+
+
+def _known_kind(value: Any) -> tuple[str, str] | None:
+    kind = type(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    if isinstance(culprit, io.IOBase):
-        shown = getattr(culprit, "name", "")
-        return f"an open file ({shown!r})", "pass its path, and open it in the function"
-    if name in ("_thread.lock", "_thread.RLock"):
-        return f"a threading lock ({name})", "threads of another process cannot share it: use multiprocessing.Lock()"
-    if name.startswith("multiprocessing.managers.") and name.endswith("Manager"):
+    if name in ("_thread.lock", "_thread.RLock") or (name.startswith("threading.") and name in _THREADING):
+        return f"a threading lock ({name})", "threads of another process cannot share it: use one of multiprocessing"
+    if any(base.__module__ == "multiprocessing.managers" and base.__name__ == "BaseManager" for base in kind.__mro__):
         return "a multiprocessing manager", "pass the proxies that it made (manager.list(), ...), not the manager"
     if name == "builtins.generator":
         return "a generator", "pass list(...) of it"
-    return f"a {name}, which does not pickle ({type(error).__name__}: {error})", "pass plain data, or what to make it from"
+    if name == "socket.socket":
+        return "a socket", "pass the address, and connect in the function"
+    return None
+
+
+_THREADING = frozenset(
+    f"threading.{name}" for name in ("Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "_RLock")
+)
+
+
+def _diagnose(culprit: Any, error: BaseException) -> tuple[str, str]:
+    known = _known_kind(culprit)
+    if known is not None:
+        return known
+    if isinstance(error, Refused):
+        return error.what, error.advice
+    kind = type(culprit)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    reason = f"which does not pickle ({type(error).__name__}: {error})"
+    return f"a {name}, {reason}", "pass plain data, or what to make it from"
