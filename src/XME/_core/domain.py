@@ -22,6 +22,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from stat import S_ISREG
 
 from XME._core import layout, ledger, memory, names, ofd, participant
 from XME._core.namebook import NameBook, unlink_both
@@ -37,7 +38,7 @@ def default_capacity() -> int:
     text = os.environ.get("XME_CAPACITY", "")
     if not text:
         return max(256, 4 * (os.cpu_count() or 1))
-    if not text.isdecimal() or not 2 <= int(text) <= 4096:
+    if not text.isdecimal() or not 2 <= int(text) <= layout.CAPACITY_MAX:
         msg = f"XME_CAPACITY must be a number from 2 to 4096, not {text!r}"
         raise ValueError(msg)
     return int(text)
@@ -115,9 +116,16 @@ class Domain:
             fd = memory.open_file(self.path)
         except FileNotFoundError:
             raise DomainEnded.of(self.id) from None
+        self._join_or_close(fd)
+
+    def _join_or_close(self, fd: int) -> None:
         try:
             self._join(fd)
         except BaseException:
+            # A Ctrl-C may strike after the number was given: it is given back before its lease goes with the file.
+            if self.joined:
+                self.row(self.number)[layout.R_INCARNATION] = 0
+                self._forget_membership()
             os.close(fd)
             raise
 
@@ -271,11 +279,7 @@ class Domain:
     def adopt(self) -> None:
         """Turn a view (see inspect) into membership: join with the descriptor that it has."""
         fd, self.fd = self.fd, -1
-        try:
-            self._join(fd)
-        except BaseException:
-            os.close(fd)
-            raise
+        self._join_or_close(fd)
 
     def close_view(self) -> None:
         """Give up a view of a domain that was only looked at (see inspect)."""
@@ -351,6 +355,10 @@ def inspect(domain_id: str) -> Domain:
         fd = memory.open_file(path)
     except FileNotFoundError:
         raise DomainEnded.of(domain_id) from None
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise BadSegment.of(os.path.basename(path), f"it is no file of shared memory ({error.strerror})") from None
     try:
         _check_file(fd, os.path.basename(path))
         return Domain(domain_id, fd)
@@ -364,6 +372,8 @@ def _check_file(fd: int, name: str) -> None:
     if stat.st_uid != os.geteuid():
         msg = f"shared memory {name!r} belongs to user {stat.st_uid}, and this is user {os.geteuid()}"
         raise PermissionError(msg)
+    if not S_ISREG(stat.st_mode):
+        raise BadSegment.of(name, "it is no file")
     head = os.pread(fd, layout.ROWS_AT, 0)
     if len(head) < layout.ROWS_AT:
         raise BadSegment.of(name, "it is shorter than a domain's header")
@@ -372,5 +382,7 @@ def _check_file(fd: int, name: str) -> None:
         raise BadSegment.of(name, "it does not begin with a domain's magic number")
     if words[layout.W_VERSION] != layout.VERSION:
         raise BadSegment.of(name, f"its layout is version {words[layout.W_VERSION]}, and this is {layout.VERSION}")
+    if not 1 <= words[layout.W_CAPACITY] <= layout.CAPACITY_MAX:
+        raise BadSegment.of(name, f"its header says that it holds {words[layout.W_CAPACITY]} processes")
     if stat.st_size < layout.file_bytes(words[layout.W_CAPACITY]):
         raise BadSegment.of(name, "it is shorter than its header says")

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from XME._core import layout
+from XME._core import layout, names
 
 _ENTRY = struct.Struct("<QQ")
 _STEP = 1 << 16
@@ -33,6 +33,9 @@ class Kind(enum.IntEnum):
     CALL = 2
     RESULT = 3
     CREW = 4
+
+
+_KINDS = {int(kind): kind for kind in Kind}
 
 
 class Entry(NamedTuple):
@@ -65,5 +68,7 @@ def read(fd: int, number: int, end: int) -> Iterator[Entry]:
         data = os.pread(fd, wanted, _offset(number, first))
         whole = len(data) - len(data) % _ENTRY.size
         for k, (word, owner) in enumerate(_ENTRY.iter_unpack(data[:whole])):
-            if word:
-                yield Entry(first + k, word >> 8, Kind(word & 0xFF), owner)
+            kind = _KINDS.get(word & 0xFF)
+            # A damaged ledger must not keep every program of this user from starting: what is no entry is no name.
+            if kind is not None and word >> 8 < 1 << names.SERIAL_BITS:
+                yield Entry(first + k, word >> 8, kind, owner)

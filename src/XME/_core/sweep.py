@@ -26,10 +26,10 @@ def domain_ids() -> list[str]:
 
 @contextlib.contextmanager
 def looking_at(domain_id: str) -> Iterator[Domain | None]:
-    """Open a domain to look at it, without joining; None if it is gone or no domain of this version."""
+    """Open a domain to look at it, without joining; None if it is gone, not ours, or no domain of this version."""
     try:
         domain = inspect(domain_id)
-    except (DomainEnded, BadSegment):
+    except (DomainEnded, BadSegment, PermissionError):
         yield None
         return
     try:
