@@ -51,6 +51,7 @@ class Domain:
         self.id = domain_id
         self.path = names.path_of(names.name_of(domain_id, names.DOMAIN_SERIAL))
         self.lock = threading.RLock()
+        self._admin = threading.RLock()
         self._map_header(fd)
         self._forget_membership()
         self.fd = fd
@@ -130,7 +131,7 @@ class Domain:
             raise
 
     def _join(self, fd: int) -> None:
-        with admin_lock(fd):
+        with self._administration(fd):
             if self.ended or not memory.still_named(fd, self.path):
                 raise DomainEnded.of(self.id)
             self._take_number(fd)
@@ -214,10 +215,25 @@ class Domain:
 
     def take_block(self) -> int:
         """Return the number of a block of names that nobody else gets; block 0 is the domain's own file."""
-        with self.lock, admin_lock(self.fd):
+        with self.administration():
             block = self.words[layout.W_BLOCK] + 1
             self.words[layout.W_BLOCK] = block
             return int(block)
+
+    def administration(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the domain's administration: joining, sweeping, settling, blocks of names."""
+        return self._administration(self.fd)
+
+    @contextlib.contextmanager
+    def _administration(self, fd: int) -> Iterator[None]:
+        # Threads share the descriptor, so the kernel's lock does not keep them apart. Nothing waits for `lock` or for
+        # the name book's while it holds this one: enter() comes here from the book, and leave() goes to the book.
+        with self._admin:
+            ofd.lock(fd, layout.ADMIN_AT)
+            try:
+                yield
+            finally:
+                ofd.unlock(fd, layout.ADMIN_AT)
 
     # -- recovery locks --------------------------------------------------------------------------------------------
 
@@ -258,7 +274,7 @@ class Domain:
                 ledger.clear(self.fd, number, entry.place)
 
     def _sweep_if_deserted(self, fd: int) -> bool:
-        with admin_lock(fd):
+        with self._administration(fd):
             if not memory.still_named(fd, self.path):
                 return False
             self.fd, kept = fd, self.fd
@@ -292,18 +308,8 @@ class Domain:
         if self.fd >= 0:
             os.close(self.fd)
         self.lock = threading.RLock()
+        self._admin = threading.RLock()
         self._forget_membership()
-
-
-@contextlib.contextmanager
-def admin_lock(fd: int) -> Iterator[None]:
-    """Hold the domain's administration: joining, sweeping, blocks of names."""
-    # One lock for joining, sweeping and blocks of names: so nobody joins what is being swept.
-    ofd.lock(fd, layout.ADMIN_AT)
-    try:
-        yield
-    finally:
-        ofd.unlock(fd, layout.ADMIN_AT)
 
 
 def create(kind: int = layout.PROGRAM, label: str = "", capacity: int | None = None) -> Domain:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from XME._core import layout, ledger, memory, names
@@ -55,6 +56,9 @@ class Keeper(Protocol):
 
     def entries(self, number: int) -> Iterator[ledger.Entry]:
         """Yield a participant's ledger entries."""
+
+    def administration(self) -> AbstractContextManager[None]:
+        """Hold the domain's administration: nobody joins meanwhile."""
 
     def take_block(self) -> int:
         """Return the number of a fresh block of names."""
@@ -201,10 +205,14 @@ class NameBook:
         """
         domain = self._domain
         domain.require()
-        settled = []
-        for entry in domain.entries(number):
-            if entry.kind == kind and domain.incarnation_of(number) in (incarnation, 0):
-                unlink_both(domain.id, entry.serial)
-                ledger.clear(domain.fd, number, entry.place)
-                settled.append(entry.serial)
+        settled: list[int] = []
+        # Were the number given again between the look and the clearing, a new name of its new owner could be cleared.
+        with domain.administration():
+            if domain.incarnation_of(number) not in {incarnation, 0}:
+                return settled
+            for entry in domain.entries(number):
+                if entry.kind == kind:
+                    unlink_both(domain.id, entry.serial)
+                    ledger.clear(domain.fd, number, entry.place)
+                    settled.append(entry.serial)
         return settled
