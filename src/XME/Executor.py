@@ -28,20 +28,19 @@ Posts are hints: everybody who sleeps looks again after a slice.
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing.util
 import os
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as _StandardExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from XME._core import program
 from XME._core.callable_module import name_the_class
+from XME._pool import ending
 from XME._pool.calls import Failure, RunningCall, split_outcomes
 from XME._pool.cores import available_cores
 from XME._pool.crew import Crew, context_of
@@ -49,9 +48,9 @@ from XME._pool.dispatch import Dispatcher
 from XME._pool.foreign import raise_failures
 from XME._pool.futures import FutureRunner
 from XME._pool.progress import ProgressBar
-from XME._store import codec
+from XME._pool.results import Results
 from XME.ArrayOperator import Array, Entry, ExecutionTable, name_of
-from XME.errors import RowTimeout, WorkerDied
+from XME.errors import CrewFailed, RowTimeout
 
 __all__ = ["Executor", "Statistics"]
 
@@ -108,12 +107,11 @@ class Executor(_StandardExecutor):
         self.max_workers = available_cores() if max_workers is None else _count("max_workers", max_workers)
         self._max_rows = None if max_tasks_per_child is None else _count("max_tasks_per_child", max_tasks_per_child)
         self._context = mp_context or context_of(start_method)
-        self._initializer = None if initializer is None else codec.encode((initializer, tuple(initargs)))
+        self._initializer = None if initializer is None else (initializer, tuple(initargs))
         self._lock = threading.Lock()
         self._engine: Dispatcher | None = None
         self._runner: FutureRunner | None = None
         self._beside: Executor | None = None
-        self._orphans: deque[RunningCall] = deque()
         self._shut = False
         self._pid = os.getpid()
 
@@ -132,9 +130,7 @@ class Executor(_StandardExecutor):
                 crew = Crew(domain, self.max_workers, self._context, self._initializer, self._max_rows)
                 self._engine = Dispatcher(domain, crew)
                 self._finalizer = weakref.finalize(self, _drop, self._engine, os.getpid())
-                _end_with_program()
-                _live.add(self)
-        self._adopt_orphans()
+                ending.at_exit(self)
         return self._engine
 
     # -- calls -------------------------------------------------------------------------------------------------------
@@ -161,20 +157,32 @@ class Executor(_StandardExecutor):
             for place, entries, offset in self._divided(table, engine):
                 waiter = place.take_waiter()
                 waiters.append((place, waiter))
-                call = place.begin(table, entries, waiter, name=lambda row, first=offset: table.name(first + row))
-                assert call is not None  # noqa: S101 - it waits for a slot
-                begun.append((place, call))
+                call = place.begin(
+                    table, entries, waiter, name=partial(_name, table, offset), deadline=deadline,
+                    keep=partial(_keep, begun, place),
+                )  # fmt: skip
+                if call is None:
+                    raise RowTimeout.of(table.timeout or 0.0, tuple(range(table.row_count)), {})
             outcomes = self._gather(table, begun, deadline)
+        finally:
+            self._clear_away(begun, waiters)
+        return self._answer(table, outcomes)
+
+    def _clear_away(self, begun: list[tuple[Dispatcher, RunningCall]], waiters: list[tuple[Dispatcher, int]]) -> None:
+        """Take calls off the board, what still runs of them included; a second Ctrl-C leaves that to the next call."""
+        try:
+            for place, call in begun:
+                if not call.collected:
+                    place.abort(call, _interrupted)
+                place.finish(call)
+            while waiters:
+                place, waiter = waiters.pop()
+                place.return_waiter(waiter)
         except BaseException:
             for place, call in begun:
-                place.abort(call, _interrupted)
+                if not call.finished:
+                    place.orphans.append((call, True))
             raise
-        finally:
-            for place, call in begun:
-                place.finish(call)
-            for place, waiter in waiters:
-                place.return_waiter(waiter)
-        return self._answer(table, outcomes)
 
     def _divided(self, table: ExecutionTable, engine: Dispatcher) -> Iterator[tuple[Dispatcher, tuple[Entry, ...], int]]:
         if table.guard is not None:
@@ -186,6 +194,7 @@ class Executor(_StandardExecutor):
         with self._lock:
             if self._beside is None:
                 self._beside = Executor(1, mp_context=self._context)
+                self._beside._initializer = self._initializer
         return self._beside._dispatcher()
 
     def _gather(self, table: ExecutionTable, begun: list[tuple[Dispatcher, RunningCall]], deadline: float | None) -> list[Any]:  # fmt: skip
@@ -195,7 +204,9 @@ class Executor(_StandardExecutor):
         try:
             for place, call in reversed(begun):
                 place.warm_up(call)
-                if not place.wait(call, deadline, None if bar is None or place is self._beside_engine() else bar.update):
+                update = None if bar is None or place is self._beside_engine() else bar.update
+                others = [other for other, _ in begun if other is not place]
+                if not place.wait(call, deadline, update, others):
                     place.abort(call, lambda _row: _timed_out(table.timeout))
                 outcomes += place.collect(call)
             if bar is not None:
@@ -212,6 +223,10 @@ class Executor(_StandardExecutor):
         if Failure not in set(map(type, outcomes)):
             return tuple(outcomes)
         results, failures = split_outcomes(outcomes)
+        given_up = next((error for error in failures.values() if isinstance(error, CrewFailed)), None)
+        if given_up is not None:
+            given_up.__dict__.update(results=results, failures=failures)
+            raise given_up
         late = tuple(row for row, error in failures.items() if isinstance(error, _TimedOutRow))
         if late:
             raise _timeout_error(table, late, results, failures)
@@ -260,20 +275,9 @@ class Executor(_StandardExecutor):
             ExecutionTable((entry,)), (entry,), waiter, name=lambda _row: name_of(fn), limit=chunksize or 0
         )
         assert call is not None  # noqa: S101 - it waits for a slot
-        return _Results(engine, call, deadline, self._orphans)
+        return Results(engine, call, deadline)
 
     # -- what is left over -------------------------------------------------------------------------------------------
-
-    def _adopt_orphans(self) -> None:
-        """End calls whose iterator was dropped before its end."""
-        while self._orphans and self._engine is not None:
-            try:
-                call = self._orphans.popleft()
-            except IndexError:
-                return
-            self._engine.abort(call, _interrupted)
-            self._engine.finish(call)
-            self._engine.return_waiter(call.waiter)
 
     def clean(self) -> None:
         """Let go of what finished calls have left: warm argument segments, remembered functions."""
@@ -283,7 +287,7 @@ class Executor(_StandardExecutor):
     def statistics(self) -> Statistics:
         """Return what has been done so far, as a frozen record."""
         engine = self._engine
-        counts = {} if engine is None else engine.crew.counts()
+        counts = {} if engine is None else engine.counts()
         pickled = 0 if engine is None else engine.pickled
         shared = 0 if engine is None else engine.shared
         return Statistics(
@@ -328,69 +332,37 @@ class Executor(_StandardExecutor):
         if self._runner is not None:
             self._runner.close()
             self._runner.join()
-        self._adopt_orphans()
-        if self._finalizer.detach():
-            self._engine.close()
-        _live.discard(self)
+        self._engine.close()
+        self._finalizer.detach()
+        ending.forget(self)
 
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        """Shut down and wait; after a Ctrl-C nothing is waited for: what runs is ended."""
+        if kind is KeyboardInterrupt:
+            self._abort()
+        self.shutdown(wait=True)
 
-class _Results(Iterator[Any]):
-    """The results of a map, in order, each as soon as it is there."""
-
-    def __init__(self, engine: Dispatcher, call: RunningCall, deadline: float | None, orphans: deque[RunningCall]) -> None:
-        self._engine = engine
-        self._call: RunningCall | None = call
-        self._deadline = deadline
-        self._orphans = orphans
-        self._row = 0
-        self._ready: Iterator[Any] = iter(())
-
-    def __next__(self) -> Any:
-        for outcome in self._ready:
-            if isinstance(outcome, Failure):
-                self.close()
-                raise outcome.error
-            return outcome
-        self._get_ready()
-        return next(self)
-
-    def _get_ready(self) -> None:
-        """Wait for the next row, and take what is there in one go; StopIteration when there is no more."""
-        call = self._call
-        if call is None:
-            raise StopIteration
-        while not (found := self._engine.ready(call, self._row)):
-            if not self._engine.wait_once(call, self._deadline):
-                row = self._row
-                self.close()
-                msg = f"row {row} was not done in time"
-                raise TimeoutError(msg)
-        self._row += len(found)
-        self._ready = iter(found)
-        if self._row == call.count:
-            self._finish()
-
-    def _finish(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            self._engine.finish(call)
-            self._engine.return_waiter(call.waiter)
-
-    def close(self) -> None:
-        """Give up the rest: what nobody has claimed is never run."""
-        call, self._call = self._call, None
-        self._ready = iter(())
-        if call is not None:
-            self._engine.abandon(call)
-
-    def __del__(self) -> None:
-        """Leave the call to the executor's next operation; a finalizer takes no lock."""
-        if self._call is not None:
-            self._orphans.append(self._call)
+    def _abort(self) -> None:
+        """End everything that runs now, by killing its workers; what was not claimed is cancelled or never runs."""
+        if self._engine is None or self._pid != os.getpid():
+            return
+        if self._runner is not None:
+            self._runner.cancel_all()
+        if self._beside is not None:
+            self._beside._abort()
+        self._engine.abort_all(_interrupted)
 
 
 class _TimedOutRow(TimeoutError):
     """Marks a row that the time limit left unfinished, until the call's one RowTimeout is made."""
+
+
+def _name(table: ExecutionTable, first: int, row: int) -> str:
+    return table.name(first + row)
+
+
+def _keep(begun: list[tuple[Dispatcher, RunningCall]], place: Dispatcher, call: RunningCall) -> None:
+    begun.append((place, call))
 
 
 def _timed_out(timeout: float | None) -> BaseException:
@@ -421,38 +393,10 @@ def _is_sequence(values: Any) -> bool:
     return isinstance(values, list | tuple | range | str | bytes) or hasattr(values, "__array_interface__")
 
 
-_live: weakref.WeakSet[Executor] = weakref.WeakSet()
-_ending_of = -1
-
-
 def _drop(engine: Dispatcher, pid: int) -> None:
     """An Executor was dropped without shutdown: its workers end; takes no lock, being a finalizer."""
     if pid == os.getpid():
         engine.drop()
 
-
-def _end_with_program() -> None:
-    global _ending_of
-    if _ending_of == os.getpid():
-        return
-    _ending_of = os.getpid()
-    # Before threads are joined and before multiprocessing joins the workers, who end only when they are told to.
-    register = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        register(_end_all)
-    multiprocessing.util.Finalize(None, _end_all, exitpriority=100)
-
-
-def _end_all() -> None:
-    for executor in list(_live):
-        with contextlib.suppress(Exception):
-            executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _after_fork_in_child() -> None:
-    _live.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
 
 name_the_class(__name__, "Executor", "Executor")

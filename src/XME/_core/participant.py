@@ -43,6 +43,12 @@ def _pid_namespace(pid: int) -> int:
     return os.stat(f"/proc/{pid}/ns/pid").st_ino
 
 
+def identity_of(pid: int) -> Identity | None:
+    """Return the identity of a process of our own pid namespace, dead but not reaped ones included; None: no such."""
+    stat = read_stat(pid)
+    return None if stat is None else Identity(pid, stat[1], _pid_namespace(os.getpid()))
+
+
 def myself() -> Identity:
     """Return the identity of this process."""
     pid = os.getpid()

@@ -17,7 +17,7 @@ import pickle
 import struct
 from typing import Any
 
-from XME._core import memory, names, segment
+from XME._core import ledger, memory, names, segment
 from XME._core.domain import Domain
 from XME._core.ledger import Kind
 from XME._pool.board import S_ARENA
@@ -105,7 +105,9 @@ class Arena:
 
     def _new_chunk(self, nbytes: int) -> None:
         self.tidy()
-        chunk = segment.create(self._domain, max(nbytes, self._chunk_bytes), Kind.RESULT)
+        chunk = segment.create(
+            self._domain, max(nbytes, self._chunk_bytes), Kind.RESULT, owner=self._domain.incarnation
+        )
         self._domain.names.mark_handed(chunk.serial)
         if self._chunk is not None:
             self._own.append(self._chunk.serial)
@@ -117,7 +119,9 @@ class Arena:
         self._slot[S_ARENA] = chunk.serial
 
     def _own_segment(self, buffer: memoryview) -> int:
-        made = segment.create(self._domain, buffer.nbytes, Kind.RESULT, source=buffer)
+        made = segment.create(
+            self._domain, buffer.nbytes, Kind.RESULT, owner=self._domain.incarnation, source=buffer
+        )
         self._domain.names.mark_handed(made.serial)
         made.close()
         self._own.append(made.serial)
@@ -140,6 +144,7 @@ class ArenaReader:
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
         self._mapped: dict[int, segment.Segment] = {}
+        self._retired: dict[int, int] = {}
 
     def adopt(self, serial: int) -> segment.Segment:
         """Map a segment of results and unlink its name."""
@@ -167,11 +172,12 @@ class ArenaReader:
 
     def adopt_all(self, number: int, incarnation: int) -> None:
         """Map what a dead worker has left, then settle its names: results that nobody has taken yet stay readable."""
-        for entry in self._domain.entries(number):
-            if entry.kind == Kind.RESULT and self._domain.incarnation_of(number) in (incarnation, 0):
+        # By the entry's own incarnation: a successor may have the number by now, and leaves what was there alone.
+        for entry in list(self._domain.entries(number)):
+            if entry.kind == Kind.RESULT and entry.owner == incarnation:
                 with contextlib.suppress(ContainerGone, BadSegment):
                     self.adopt(entry.serial)
-        self._domain.names.settle(number, incarnation, Kind.RESULT)
+                ledger.clear(self._domain.fd, number, entry.place)
 
     def _take_own(self, serial: int) -> memoryview:
         if serial in self._mapped:
@@ -181,7 +187,28 @@ class ArenaReader:
         return mapped.data
 
 
-    def forget(self, but: set[int]) -> None:
-        """Drop every mapping except those that are still written to; results that are views keep theirs."""
-        for serial in [serial for serial in self._mapped if serial not in but]:
-            del self._mapped[serial]
+    def discard(self, places: list[int]) -> None:
+        """Unlink the segments of results that nobody will take."""
+        for word in places:
+            with contextlib.suppress(ContainerGone, BadSegment):
+                view = self.adopt(word >> _OFFSET_BITS).data
+                start = (word & ((1 << _OFFSET_BITS) - 1)) * _UNIT
+                _, count = _HEAD.unpack_from(view, start)
+                for k in range(count):
+                    serial, _, _ = _BUFFER.unpack_from(view, start + _HEAD.size + _BUFFER.size * k)
+                    if serial:
+                        self._take_own(serial)
+
+    def retire(self, current: set[int], last_call: int) -> None:
+        """Note which mapped segments no worker writes to any more: no call after `last_call` can have results there."""
+        for serial in self._mapped:
+            if serial in current:
+                self._retired.pop(serial, None)
+            else:
+                self._retired.setdefault(serial, last_call)
+
+    def forget_before(self, first_call: int) -> None:
+        """Drop the mappings in which only calls before this one can have results; those that are views keep theirs."""
+        for serial in [serial for serial, last in self._retired.items() if last < first_call]:
+            del self._retired[serial]
+            self._mapped.pop(serial, None)

@@ -2,7 +2,8 @@
 
 A call begins as one table. When a worker dies, the rows that it had claimed and not run are given back: they become a
 further table of the same payload, whose rows are mapped to the call's. So a table is only ever claimed from its top to
-its bottom, and a row is in one open table at a time.
+its bottom, and a row is in one open table at a time. Between the two it is in `waiting`. A further table whose rows all
+have an outcome is taken off the board, because there may be as many as deaths and the board has room for few.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ class RunningCall:
     Attributes:
         ids: the call ids of its tables, from the first one's to the last one's (there may be others' between).
         lost: outcomes that no worker has stored: row -> Failure.
+        kept: outcomes of further tables that are off the board: row -> result or Failure.
+        waiting: rows that a death gave back and that are in no table yet.
+        moves: counts the beginnings and ends of such a move; who reads without the lock looks whether one came between.
         attempts: how often a row was begun by a worker that then died.
+        cancelled: nothing more of it is to begin; `collected`: its results were taken; `finished`: it is off the board.
     """
 
     count: int
@@ -59,18 +64,23 @@ class RunningCall:
     parts: list[Part] = field(default_factory=list)
     ids: range = range(0)
     lost: dict[int, Failure] = field(default_factory=dict)
+    kept: dict[int, Any] = field(default_factory=dict)
+    waiting: list[int] = field(default_factory=list)
+    moves: int = 0
     attempts: dict[int, int] = field(default_factory=dict)
     cancelled: bool = False
+    collected: bool = False
+    finished: bool = False
 
     def done(self) -> bool:
-        """True if every row has an outcome."""
-        return not any(0 in bytes(part.table.tags) for part in self.parts)
+        """True if every row has an outcome; needs no lock."""
+        moves = self.moves
+        pending = any(0 in bytes(part.table.tags) for part in self.parts) or self.waiting
+        return not pending and moves == self.moves
 
     def done_count(self) -> int:
         """Return how many rows have an outcome."""
-        tags = [bytes(part.table.tags) for part in self.parts]
-        given_back = sum(found.count(t.LOST) for found in tags) - len(self.lost)
-        return sum(len(found) - found.count(0) for found in tags) - given_back
+        return self.count - sum(bytes(part.table.tags).count(0) for part in self.parts) - len(self.waiting)
 
     def claimable(self) -> int:
         """Return how many rows nobody has claimed yet."""
@@ -78,31 +88,49 @@ class RunningCall:
 
     # -- deaths ----------------------------------------------------------------------------------------------------
 
-    def bury(self, death: Death) -> list[int]:
-        """Settle the rows of a worker that is proved dead; returns the call's rows that are to be run again."""
-        again = []
+    def bury(self, death: Death) -> None:
+        """Settle the rows of a worker that is proved dead; those that are to be run again wait for a table."""
         for part in self.parts:
             for claimed in part.table.claims_of(death.serial):
                 undone = part.table.undone(claimed)
                 if undone:
-                    again += self._settle(part, undone, death)
-        return again
+                    self._settle(part, undone, death)
 
-    def _settle(self, part: Part, undone: list[int], death: Death) -> list[int]:
+    def _settle(self, part: Part, undone: list[int], death: Death) -> None:
+        self.moves += 1
+        rows = [part.row_of(k) for k in undone]
         # Rows of a claim run in order: only the first may have begun.
-        first = part.row_of(undone[0])
-        self.attempts[first] = self.attempts.get(first, 0) + 1
-        again = [part.row_of(k) for k in undone[1:]]
-        if self.attempts[first] > self.retries:
+        first = rows[0]
+        if death.began:
+            self.attempts[first] = self.attempts.get(first, 0) + 1
+        if self.attempts.get(first, 0) > self.retries:
             self.lost[first] = Failure(WorkerDied.of(self.name(first), first, death.pid, death.exitcode))
-        else:
-            again.insert(0, first)
+            rows = rows[1:]
+        self.waiting += rows
         for k in undone:
             part.table.tags[k] = t.LOST
-        return again
+
+    def placed(self, rows: list[int]) -> None:
+        """Note that rows that waited have an outcome now, or a table of their own."""
+        self.waiting = [row for row in self.waiting if row not in set(rows)] if rows != self.waiting else []
+        self.moves += 1
+
+    def fail(self, rows: list[int], error: Callable[[int], BaseException]) -> None:
+        """Give rows that wait for a table an error instead."""
+        self.lost.update({row: Failure(error(row)) for row in rows})
+        self.placed(rows)
+
+    def keep(self, part: Part, take: Callable[[int], Any]) -> None:
+        """Read the outcomes of a further table that is complete; it is not needed any more."""
+        for k, outcome in enumerate(_read(part.table, take)):
+            if outcome is not _MOVED:
+                self.kept[part.row_of(k)] = outcome
+        self.moves += 1
+        self.parts.remove(part)
 
     def give_up(self, error: Callable[[int], BaseException]) -> None:
         """Give every row without an outcome this one; no worker may be left that could store another."""
+        self.fail(list(self.waiting), error)
         for part in self.parts:
             for k in part.table.undone(range(part.table.rows)):
                 row = part.row_of(k)
@@ -126,8 +154,8 @@ class RunningCall:
             for k, outcome in enumerate(_read(part.table, take)):
                 if outcome is not _MOVED:
                     first[part.row_of(k)] = outcome
-        for row, failure in self.lost.items():
-            first[row] = failure
+        for row, outcome in (*self.kept.items(), *self.lost.items()):
+            first[row] = outcome
         return first
 
     def ready(self, first: int, take: Callable[[int], Any]) -> list[Any]:
@@ -146,6 +174,8 @@ class RunningCall:
         """Return the outcome of one row of a call that is still running; PENDING if there is none yet."""
         if row in self.lost:
             return self.lost[row]
+        if row in self.kept:
+            return self.kept[row]
         for part in reversed(self.parts):
             k = row if part.rows is None else _find(part.rows, row)
             if k is not None and part.table.tags[k] != t.LOST:

@@ -22,13 +22,17 @@ from XME._pool import board as b
 from XME._pool import worker
 from XME._pool.arena import ArenaReader
 from XME._pool.inherited import Inheritance
+from XME._pool.interrupts import interrupts_held
 from XME._pool.warm import LetGo
+from XME._store import codec
 from XME.errors import CrewFailed
 
 _FUTILE_DEATHS = 3
 # How long a worker that was told to end, terminated, killed may take for each.
 _END_S = 5.0
 _REAP_S = 0.2
+# What multiprocessing says of a process whose fork server has died.
+_FORKSERVER_DIED = 255
 _COUNTED = (b.S_ROWS, b.S_CLAIMS, b.S_WORKING, b.S_WAITING, b.S_SHARED, b.S_PICKLED)
 
 
@@ -40,22 +44,35 @@ class Member:
     index: int
     serial: int
     generation: int
+    who: participant.Identity | None
+    # It was there when the caller gave up a call (Ctrl-C): should it die now, that says nothing about the crew.
+    pardoned: bool = False
+    # It was not found any more, but its exit code has not come yet.
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A worker that is proved dead: who it was and how it ended (negative: a signal)."""
+    """A worker that is proved dead: who it was and how it ended (negative: a signal).
+
+    Attributes:
+        began: False if it died while claiming, and so before it began the first row of its last claim.
+    """
 
     serial: int
     pid: int
     exitcode: int | None
     reason: str
+    began: bool
 
 
 class Crew:
     """Starts, watches and replaces up to `size` workers."""
 
-    def __init__(self, domain: Domain, size: int, context: Any, initializer: bytes | None, max_rows: int | None) -> None:
+    def __init__(
+        self, domain: Domain, size: int, context: Any, initializer: tuple[Any, tuple[Any, ...]] | None,
+        max_rows: int | None,
+    ) -> None:  # fmt: skip
         self.domain = domain
         self.size = size
         # Twice as many slots as workers: a new generation starts while the old one finishes.
@@ -65,7 +82,11 @@ class Crew:
         self.members: dict[int, Member] = {}
         self.totals: dict[int, list[int]] = {}
         self._context = context
-        self._initializer = initializer
+        # Its arguments may be multiprocessing's own locks and queues, as with the standard library's executors.
+        self._initargs = initializer
+        self._initializer = None
+        if initializer is not None:
+            self._initializer = codec.encode(initializer, self.inheritance.reducers())
         self._max_rows = max_rows
         self._free_slots = list(range(2 * size - 1, -1, -1))
         self._next_serial = 1
@@ -84,11 +105,21 @@ class Crew:
         for member in self.members.values():
             if member.generation < generation:
                 self.board.worker(member.index)[b.S_END] = 1
-        able = sum(member.generation == generation for member in self.members.values())
+        able = sum(
+            member.generation == generation and not self._has_retired(member) for member in self.members.values()
+        )
         for _ in range(min(wanted, self.size) - able):
             if not self._free_slots:
+                self._end_lingering()
                 return
             self._start(generation)
+
+    def _has_retired(self, member: Member) -> bool:
+        return bool(self.board.worker(member.index)[b.S_RETIRED])
+
+    def _end_lingering(self) -> None:
+        """Kill those that have retired and do not end: a thread that a function left running keeps their slots."""
+        self.kill({serial for serial, member in self.members.items() if self._has_retired(member)})
 
     def _start(self, generation: int) -> None:
         from XME._pool.cores import available_cores  # noqa: PLC0415 - asked for when there is something to share
@@ -114,12 +145,14 @@ class Crew:
             inherited=self.inheritance.objects(),
         )
         process = self._context.Process(target=worker.main, args=(setup,), name=f"XME-worker-{serial}", daemon=False)
-        try:
-            process.start()
-        except BaseException:
-            self._free_slots.append(index)
-            raise
-        self.members[serial] = Member(process, index, serial, generation)
+        # A worker that nobody knows of could claim rows and die unnoticed: between its start and its entry, no Ctrl-C.
+        with interrupts_held():
+            try:
+                process.start()
+            except BaseException:
+                self._free_slots.append(index)
+                raise
+            self.members[serial] = Member(process, index, serial, generation, participant.identity_of(process.pid))
 
     # -- watching --------------------------------------------------------------------------------------------------
 
@@ -132,12 +165,30 @@ class Crew:
         deaths = []
         for member in list(self.members.values()):
             exitcode = member.process.exitcode
-            if exitcode is None:
+            if exitcode is None and not self._is_gone(member):
                 continue
+            if exitcode == _FORKSERVER_DIED:
+                self._make_sure(member)
             death = self._settle(member, exitcode)
             if death is not None:
                 deaths.append(death)
         return deaths
+
+    @staticmethod
+    def _is_gone(member: Member) -> bool:
+        """True if there is no such process though nobody told us its exit code: the program reaps every child itself."""
+        if member.who is not None and participant.identity_of(member.who.pid) == member.who:
+            return False
+        # A fork server tells the exit code a moment after the process has gone.
+        missed, member.missed = member.missed, True
+        return missed
+
+    def _make_sure(self, member: Member) -> None:
+        """Let no worker live on whose death was only heard of: its fork server was killed, and it perhaps was not."""
+        while member.who is not None and participant.is_found_alive(member.who):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(member.who.pid, signal.SIGKILL)
+            time.sleep(_REAP_S / 100)
 
     def futile(self) -> CrewFailed | None:
         """Return the error if the crew has given up, and let it try again."""
@@ -149,10 +200,13 @@ class Crew:
     _last_exitcode: int | None = None
     _last_reason = ""
 
-    def _settle(self, member: Member, exitcode: int) -> Death | None:
+    def _settle(self, member: Member, exitcode: int | None) -> Death | None:
         slot = self.board.worker(member.index)
         words = slot.tolist()
-        retired = bool(words[b.S_RETIRED]) and exitcode == 0
+        retired = bool(words[b.S_RETIRED]) and exitcode in (0, None)
+        claiming = bool(words[b.S_INCARNATION]) and self.board.mutex.is_in_hands_of(
+            words[b.S_NUMBER], words[b.S_INCARNATION]
+        )
         # What it had mapped, a child that it forked may still see.
         if words[b.S_CALL]:
             self._lost_calls.append((words[b.S_CALL], words[b.S_CALL]))
@@ -166,13 +220,21 @@ class Crew:
         self._free_slots.append(member.index)
         member.process.join()
         pid = member.process.pid
-        member.process.close()
+        with contextlib.suppress(ValueError):
+            member.process.close()
         if retired:
             return None
-        idle = not words[b.S_CLAIMS]
-        self._futile = self._futile + 1 if idle and not words[b.S_CALL] else 0
+        # Who has once waited for work had started well.
+        useless = not (words[b.S_CLAIMS] or words[b.S_CALL] or words[b.S_WAITING])
+        if not member.pardoned:
+            self._futile = self._futile + 1 if useless else 0
         self._last_exitcode, self._last_reason = exitcode, reason
-        return Death(member.serial, pid, exitcode, reason)
+        return Death(member.serial, pid, exitcode, reason, not claiming)
+
+    def pardon(self) -> None:
+        """Do not count the deaths of those that are there now: a Ctrl-C also kills who has not quite started."""
+        for member in self.members.values():
+            member.pardoned = True
 
     def kill(self, serials: set[int]) -> None:
         """Kill some workers and wait until they are dead."""
@@ -184,10 +246,18 @@ class Crew:
             member.process.join()
 
     def kill_mutex_holder(self) -> None:
-        """Kill the worker that holds the board's mutex for longer than anybody may (it is stopped)."""
-        holders = self.board.mutex.holders()
-        slots = {self.board.worker(member.index)[b.S_NUMBER]: serial for serial, member in self.members.items()}
-        self.kill({slots[number] for number in holders if number in slots})
+        """Kill who keeps the board's mutex for longer than anybody may: who holds it, else who is on his way in or out.
+
+        A stopped process may have the semaphore's permit before or after its word says so. Nobody there runs a row.
+        """
+        mutex = self.board.mutex
+        near = [
+            (serial, *self.board.worker(member.index)[b.S_INCARNATION : b.S_NUMBER + 1])
+            for serial, member in self.members.items()
+        ]
+        users = [(serial, number) for serial, incarnation, number in near if mutex.is_in_hands_of(number, incarnation)]
+        holders = set(mutex.holders())
+        self.kill({serial for serial, number in users if number in holders} or {serial for serial, _ in users})
 
     # -- what is known of a call -------------------------------------------------------------------------------------
 
@@ -196,7 +266,7 @@ class Crew:
         for low, high in self._lost_calls:
             if calls.start <= high and low < calls.stop:
                 return LetGo.NEVER
-        for member in self.members.values():
+        for member in list(self.members.values()):
             slot = self.board.worker(member.index)
             if slot[b.S_CALL] in calls:
                 return LetGo.NOT_YET
@@ -248,7 +318,9 @@ class Crew:
         """Give workers that were told to end a moment to do so, so that they do not stay as zombies; for finalizers."""
         deadline = time.monotonic() + _REAP_S
         for member in list(self.members.values()):
-            member.process.join(max(0.0, deadline - time.monotonic()))
+            # Another thread may have buried it meanwhile.
+            with contextlib.suppress(ValueError):
+                member.process.join(max(0.0, deadline - time.monotonic()))
 
     def note_drop(self) -> None:
         """Leave word that the crew's names are to be unlinked; for finalizers."""

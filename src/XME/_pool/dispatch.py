@@ -16,25 +16,26 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from XME._core.domain import Domain
 from XME._pool import board as b
+from XME._pool import leftovers
 from XME._pool import table as t
 from XME._pool import warm
-from XME._pool.calls import PENDING, Part, RunningCall
+from XME._pool.calls import PENDING, RunningCall
 from XME._pool.crew import Crew
-from XME._pool.payload import Sent, send
+from XME._pool.payload import send
 from XME._pool.shelf import Shelf
+from XME._pool.tables import Tables, unread_places
 from XME.ArrayOperator import Entry, ExecutionTable
 
 # How long a caller sleeps before it looks for deaths, should no post come.
 SLICE_S = 0.05
-# Slots that only a running call may take, for rows that a death gave back.
-_RESERVED_SLOTS = 8
-# How long an abort waits for the board's mutex before it kills who holds it.
-_MUTEX_S = 0.25
+# After so many rounds of posts to the workers, those that nobody took are taken back.
+_POSTS = 1000
 # How long a caller looks for the end of a short call before it sleeps.
 _SPIN_S = 60e-6 if (os.cpu_count() or 1) > 1 else 0.0
 
@@ -51,13 +52,18 @@ class Dispatcher:
         self.lock = threading.RLock()
         self._sending = threading.RLock()
         self._slot_freed = threading.Condition(self.lock)
-        self._free_slots = list(range(b.TABLES - 1, -1, -1))
+        self.tables = Tables(crew, self.warm)
         self._free_waiters: list[int] = []
         self.running: list[RunningCall] = []
         self.pickled = 0
         self.shared = 0
         # The thread that resolves futures, if there are any.
         self.runner: Any = None
+        # Calls whose iterators were collected, and whether what is not claimed is to be run; finalizers append here.
+        self.orphans: deque[tuple[RunningCall, bool]] = deque()
+        self._abandoned: list[RunningCall] = []
+        self._closed = False
+        self._posts = 0
 
     # -- waiters -----------------------------------------------------------------------------------------------------
 
@@ -72,13 +78,19 @@ class Dispatcher:
 
     def return_waiter(self, serial: int) -> None:
         """Give a waiter back; a post that comes late is a spurious wake-up of the next one."""
+        # Each call leaves posts behind: nobody would ever fall asleep after enough of them.
+        self.crew.board.waiter(serial).drain()
         with self.lock:
-            self._free_waiters.append(serial)
+            if self._closed:
+                self.domain.names.unlink(serial)
+            else:
+                self._free_waiters.append(serial)
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
     def begin(self, table: ExecutionTable, entries: tuple[Entry, ...], waiter: int, *, name: Callable[[int], str],
-              limit: int = 0, post_each: bool = False, wait_for_slot: bool = True) -> RunningCall | None:  # fmt: skip
+              limit: int = 0, post_each: bool = False, deadline: float | None = None,
+              keep: Callable[[RunningCall], None] | None = None) -> RunningCall | None:  # fmt: skip
         """Put a call on the board.
 
         Args:
@@ -88,38 +100,54 @@ class Dispatcher:
             name: the function's name for each row, for messages.
             limit: rows a claim at most, 0 for as many as is good.
             post_each: post after every claim, not only at the end.
-            wait_for_slot: wait while too many calls run; else None is returned then.
+            deadline: until when to wait while too many calls run (monotonic clock); then None is returned.
+            keep: is given the call before it is on the board, so that no exception loses it; else a failing call is
+                finished here.
 
         Raises:
             UnshareableArgument, SharedMemoryFull, CrewFailed.
         """
-        with self.lock:
-            if not wait_for_slot and len(self._free_slots) <= _RESERVED_SLOTS:
-                return None
+        leftovers.tend()
+        self._adopt_orphans()
+        if not self._await_slot(deadline):
+            return None
         # Copying a large argument takes long; other threads' calls go on meanwhile.
         with self._sending:
             sent = send(table, entries, self.shelf, self.warm, self.crew.inheritance)
         with self.lock:
-            self._await_slot()
+            if not self._await_slot(deadline):
+                for used in sent.segments:
+                    used.unlink()
+                return None
             self.pickled += len(sent.data)
             self.shared += sent.shared
             flags = limit | sent.generation << 32 | (t.POST_EACH if post_each else 0)
             count = sum(entry.rows for entry in entries)
             call = RunningCall(count, name, table.retries, waiter, (0, 0, 0), flags, sent.segments, sent.keeps)
+            if keep is not None:
+                keep(call)
             try:
-                self._publish(call, count, None, sent)
                 self.running.append(call)
-                self.crew.staff(self._useful_workers())
+                self.tables.publish(call, count, None, sent)
+                self._replace_workers()
             except BaseException:
+                self._end_now(call, lambda _row: InterruptedError())
                 self.finish(call)
                 raise
         self._wake(count)
         return call
 
-    def _await_slot(self) -> None:
-        while len(self._free_slots) <= _RESERVED_SLOTS:
-            self._slot_freed.wait(SLICE_S)
-            self.watch()
+    def _await_slot(self, deadline: float | None) -> bool:
+        with self.lock:
+            while not self.tables.have_room() and not self._closed:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                self._slot_freed.wait(SLICE_S)
+                self.watch()
+            if self._closed:
+                msg = "cannot schedule new work after shutdown: make another Executor"
+                raise RuntimeError(msg)
+        return True
 
     def _useful_workers(self) -> int:
         return sum(call.claimable() for call in self.running) if len(self.running) < 2 else self.crew.size  # noqa: PLR2004
@@ -127,50 +155,14 @@ class Dispatcher:
     def _wake(self, rows: int) -> None:
         for _ in range(min(rows, self.crew.size)):
             self.crew.board.wake.release()
-
-    def _publish(self, call: RunningCall, rows: int, row_map: list[int] | None, sent: Sent | None) -> None:
-        """Fill a slot of the board; its call id is stored last, and makes it visible."""
-        board = self.crew.board
-        nbytes = t.table_bytes(rows, rows, mapped=row_map is not None)
-        payload = b"" if sent is None else sent.data
-        slot = self._free_slots.pop()
-        memory = None
-        try:
-            if nbytes + len(payload) > b.SMALL_TABLE_BYTES:
-                memory = self.warm.blank(nbytes + len(payload))
-                data, base, serial = memory.data, 0, memory.serial
-            else:
-                data, serial = board.small_table(slot), 0
-                base = board.layout.tables_at + slot * b.SMALL_TABLE_BYTES
-                data[:nbytes] = bytes(nbytes)
-            if sent is not None:
-                data[nbytes : nbytes + len(payload)] = payload
-                call.payload = (serial, base + nbytes, len(payload))
-            call_id = self._write_head(call, slot, rows, serial, mapped=row_map is not None)
-            part = Part(t.Table(call_id, slot, board.head(slot), data), memory, row_map)
-            if row_map is not None and part.table.row_map is not None:
-                for k, row in enumerate(row_map):
-                    part.table.row_map[k] = row
-        except BaseException:
-            self._free_slots.append(slot)
-            if memory is not None:
-                memory.unlink()
-            raise
-        call.parts.append(part)
-        call.ids = range(call.ids.start if call.parts[1:] else call_id, call_id + 1)
-        board.ids[slot] = call_id
-
-    def _write_head(self, call: RunningCall, slot: int, rows: int, serial: int, *, mapped: bool) -> int:
-        words = self.crew.board.words
-        call_id = words[b.W_LAST_CALL] + 1
-        words[b.W_LAST_CALL] = call_id
-        head = self.crew.board.head(slot)
-        head[t.H_ROWS] = head[t.H_CLAIMS] = rows
-        head[t.H_SEGMENT] = serial
-        head[t.H_PAYLOAD], head[t.H_PAYLOAD_AT], head[t.H_PAYLOAD_BYTES] = call.payload
-        head[t.H_FLAGS] = call.flags | (t.MAPPED if mapped else 0)
-        head[t.H_WAITER] = call.waiter
-        return int(call_id)
+        # Busy workers take no posts: what has piled up would keep them awake for nothing afterwards. Who sleeps looks
+        # by himself after a slice.
+        self._posts += 1
+        if self._posts > _POSTS:
+            self._posts = 0
+            self.crew.board.wake.drain()
+            for _ in range(self.crew.size):
+                self.crew.board.wake.release()
 
     def warm_up(self, call: RunningCall) -> None:
         """While the workers run: map the pages of new argument segments, which makes the next call's copy fast."""
@@ -184,24 +176,36 @@ class Dispatcher:
 
         If the crew has given up, every running call fails with the reason.
         """
+        self._adopt_orphans()
         with self.lock:
-            for death in self.crew.bury():
-                for call in self.running:
-                    again = call.bury(death)
-                    if again and not call.cancelled:
-                        self._publish(call, len(again), again, None)
+            self._bury()
             failed = self.crew.futile()
             if failed is not None:
                 for call in self.running:
-                    self._close_tables(call)
-                    self._kill_workers_of(call)
-                    call.give_up(lambda _row: failed)
-                return
+                    self._end_now(call, lambda _row: failed)
             wanted = sum(call.claimable() for call in self.running)
             if wanted:
-                self.crew.staff(self._useful_workers())
+                self._replace_workers()
+            self._end_abandoned()
         if wanted:
             self._wake(wanted)
+
+    def _bury(self) -> None:
+        """Settle what the dead have claimed; of calls that go on, the rows that are to run again get a table."""
+        for death in self.crew.bury():
+            for call in self.running:
+                call.bury(death)
+        for call in self.running:
+            if call.waiting and not call.cancelled:
+                self.tables.place_waiting(call)
+
+    def _replace_workers(self) -> None:
+        try:
+            self.crew.staff(self._useful_workers())
+        except OSError:
+            # No memory or no pid for another process: who is there does the work.
+            if not self.crew.members:
+                raise
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -211,64 +215,47 @@ class Dispatcher:
         A row is given the error only after its worker is proved dead, so a result that came first stands.
         """
         with self.lock:
-            call.cancelled = True
-            self._close_tables(call)
-            self._kill_workers_of(call)
-            call.give_up(error)
+            if not call.finished:
+                self._end_now(call, error)
 
-    def _close_tables(self, call: RunningCall) -> None:
-        mutex = self.crew.board.mutex
-        while not mutex.acquire(_MUTEX_S):
-            self.crew.kill_mutex_holder()
-        try:
-            for part in call.parts:
-                cursor, place = part.table.cursor()
-                if cursor < part.table.rows:
-                    part.table.claim(place, part.table.rows, t.PARENT)
-        finally:
-            mutex.release()
+    def abort_all(self, error: Callable[[int], BaseException]) -> None:
+        """End every call now."""
+        with self.lock:
+            for call in list(self.running):
+                self._end_now(call, error)
 
-    def _kill_workers_of(self, call: RunningCall) -> None:
+    def _end_now(self, call: RunningCall, error: Callable[[int], BaseException]) -> None:
+        call.cancelled = True
+        self.crew.pardon()
+        self.tables.close(call)
         self.crew.kill({serial for serial in self.crew.members if call.unfinished_of(serial)})
-        for death in self.crew.bury():
-            for other in self.running:
-                if other is not call:
-                    again = other.bury(death)
-                    if again:
-                        self._publish(other, len(again), again, None)
+        self._bury()
+        call.give_up(error)
 
     def finish(self, call: RunningCall) -> None:
         """Take a call off the board; its argument segments cool until all workers have let go."""
         with self.lock:
-            self._clear_slots(call)
-            for part in call.parts:
-                part.table.release()
-                if part.memory is not None:
-                    part.memory.unlink()
-                    part.memory.close()
-                self._free_slots.append(part.table.slot)
+            if call.finished:
+                return
+            if not call.collected:
+                self.crew.arenas.discard(unread_places(call))
+            self.tables.take_off(call)
             if call in self.running:
                 self.running.remove(call)
+            call.finished = True
             if call.segments:
                 self._finished[call.ids.start] = call.ids
                 self.warm.take_back(call.segments, call.ids.start)
-            if not self.running:
-                self.crew.arenas.forget(self.crew.current_arenas())
-            call.parts = []
+            self._forget_results()
+            if self._closed:
+                self.warm.drop_all()
             self._slot_freed.notify_all()
 
-    def _clear_slots(self, call: RunningCall) -> None:
-        ids = self.crew.board.ids
-        mutex = self.crew.board.mutex
-        # Under the mutex, so that nobody is between reading the id and claiming; a stopped worker must not hold us up.
-        while not mutex.acquire(_MUTEX_S):
-            self.crew.kill_mutex_holder()
-        try:
-            for part in call.parts:
-                if ids[part.table.slot] == part.table.call:
-                    ids[part.table.slot] = 0
-        finally:
-            mutex.release()
+    def _forget_results(self) -> None:
+        """Drop the mappings of results in which nothing that is still to be taken can lie."""
+        arenas, board = self.crew.arenas, self.crew.board
+        arenas.retire(self.crew.current_arenas(), board.words[b.W_LAST_CALL])
+        arenas.forget_before(min((call.ids.start for call in self.running), default=board.words[b.W_LAST_CALL] + 1))
 
     def _let_go(self, first_call: int) -> warm.LetGo:
         # Under the lock: between a death's burial and its being noted, nothing would speak against using it again.
@@ -277,10 +264,6 @@ class Dispatcher:
             if state is not warm.LetGo.NOT_YET:
                 del self._finished[first_call]
             return state
-
-    def take(self, word: int) -> Any:
-        """Return a result by the word that finds it."""
-        return self.crew.arenas.take(word)
 
     def outcome(self, call: RunningCall, row: int) -> tuple[Any] | None:
         """Return the outcome of one row of a running call in a tuple, or None if there is none yet."""
@@ -296,10 +279,21 @@ class Dispatcher:
     def collect(self, call: RunningCall) -> list[Any]:
         """Return the outcomes of a call that is done."""
         with self.lock:
-            return call.outcomes(self.crew.arenas.take)
+            found = call.outcomes(self.crew.arenas.take)
+            call.collected = True
+            return found
 
-    def wait(self, call: RunningCall, deadline: float | None, progress: Callable[[int], None] | None = None) -> bool:
-        """Wait until every row has an outcome (True) or the monotonic clock passes `deadline` (False)."""
+    def counts(self) -> dict[int, list[int]]:
+        """Return what each worker that ever was has done (see Crew.counts)."""
+        with self.lock:
+            return self.crew.counts()
+
+    def wait(self, call: RunningCall, deadline: float | None, progress: Callable[[int], None] | None = None,
+             others: Iterable[Dispatcher] = ()) -> bool:  # fmt: skip
+        """Wait until every row has an outcome (True) or the monotonic clock passes `deadline` (False).
+
+        Deaths are looked for meanwhile, also in the crews of `others`, who work beside this one.
+        """
         waiter = self.crew.board.waiter(call.waiter)
         look_at = time.monotonic() + SLICE_S
         waiter.spin(_SPIN_S)
@@ -311,7 +305,8 @@ class Dispatcher:
             if left > 0:
                 waiter.wait(left if deadline is None else min(left, deadline - now))
             if time.monotonic() >= look_at:
-                self.watch()
+                for place in (self, *others):
+                    place.watch()
                 look_at = time.monotonic() + SLICE_S
             if progress is not None:
                 progress(call.done_count())
@@ -331,25 +326,42 @@ class Dispatcher:
 
     # -- the end of the dispatcher -------------------------------------------------------------------------------------
 
-    def abandon(self, call: RunningCall) -> None:
-        """Take a call off the board whose outcomes nobody wants any more; what is running is waited for."""
+    # What nobody waits for any more goes on: as concurrent.futures has it, what was begun is not broken off.
+
+    def abandon(self, call: RunningCall, *, close: bool) -> None:
+        """Let a call end by itself, its outcomes unread; with `close`, what nobody has claimed is never run."""
         with self.lock:
-            call.cancelled = True
-            self._close_tables(call)
-        while not self._only_parent_owes(call):
-            self.wait_once(call, None)
-        with self.lock:
+            if close:
+                call.cancelled = True
+                self.tables.close(call)
+            self._abandoned.append(call)
+            self._end_abandoned()
+
+    def _adopt_orphans(self) -> None:
+        """Abandon the calls whose iterators were dropped; a finalizer could only leave word."""
+        while self.orphans:
+            try:
+                call, close = self.orphans.popleft()
+            except IndexError:
+                return
+            self.abandon(call, close=close)
+
+    def _end_abandoned(self) -> None:
+        for call in [call for call in self._abandoned if self._is_over(call)]:
+            self._abandoned.remove(call)
             call.give_up(lambda _row: InterruptedError())
             self.finish(call)
             self.return_waiter(call.waiter)
 
-    def _only_parent_owes(self, call: RunningCall) -> bool:
-        with self.lock:
-            return not any(call.unfinished_of(serial) for serial in self.crew.members)
+    def _is_over(self, call: RunningCall) -> bool:
+        """True if no row of a call runs or will run."""
+        return call.done() or (
+            call.cancelled and not any(call.unfinished_of(serial) for serial in self.crew.members)
+        )
 
     def clean(self) -> None:
         """Unlink warm segments, and forget the functions."""
-        with self.lock:
+        with self.lock, self._sending:
             self.warm.drop_all()
             self.shelf.clear()
 
@@ -360,18 +372,34 @@ class Dispatcher:
             return
         if self.runner is not None:
             self.runner.close()
+        if self.running or self.orphans:
+            leftovers.keep(self)
+            return
         self.crew.tell_to_end()
         self.crew.note_drop()
         for serial in self._free_waiters:
             self.domain.names.note_drop(serial, always=True)
         self.crew.reap_soon()
 
+    def drain(self) -> None:
+        """Wait until no row runs or will run; results that somebody still wants stay."""
+        while True:
+            self.watch()
+            with self.lock:
+                busy = next((call for call in self.running if not self._is_over(call)), None)
+            if busy is None:
+                return
+            self.wait_once(busy, None)
+
     def close(self) -> None:
-        """End the crew and unlink everything."""
-        self.crew.end()
+        """Finish what runs, end the crew and unlink everything."""
+        self.drain()
         with self.lock:
-            self.clean()
+            self._closed = True
+            self.crew.end()
+            self._end_abandoned()
             for serial in self._free_waiters:
                 self.domain.names.unlink(serial)
             self._free_waiters.clear()
-            self.crew.arenas.forget(set())
+            self._forget_results()
+        self.clean()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from XME._core.semaphore import Semaphore
 from XME._pool import table as t
 from XME._pool.calls import Failure, RunningCall
 from XME._pool.dispatch import SLICE_S, Dispatcher
@@ -32,27 +33,33 @@ class RowFuture(Future[Any]):
         self._runner = runner
         self.entry: Entry | None = entry
         self.place: tuple[RunningCall, int] | None = None
+        # Decided under the dispatcher's lock, before the future itself says so.
+        self.withdrawn = False
 
     def cancel(self) -> bool:
         """Cancel the row; False if a worker has claimed it already (then it runs, or has run)."""
         with self._runner.dispatcher.lock:
-            if self.done():
-                return self.cancelled()
+            if self.withdrawn:
+                return True
+            if self.done() or super().running():
+                return False
             if self.place is not None and not self._runner.cancel_row(*self.place):
                 return False
-            self.place = None
-        if not super().cancel():
-            return self.cancelled()
-        # Waiters of concurrent.futures are woken by this step only.
-        return not self.set_running_or_notify_cancel()
+            self.withdrawn = True
+            self.place = self.entry = None
+        # Not under the lock: this runs the future's callbacks. Waiters of concurrent.futures are woken by the second.
+        super().cancel()
+        self.set_running_or_notify_cancel()
+        return True
 
     def running(self) -> bool:
         """True if a worker has claimed the row and it has no result yet."""
-        place = self.place
-        if self.done() or place is None:
-            return False
         with self._runner.dispatcher.lock:
-            call, row = place
+            if self.done():
+                return False
+            if self.place is None:
+                return super().running()
+            call, row = self.place
             return bool(call.parts) and call.parts[0].table.is_claimed(row)
 
 
@@ -64,6 +71,8 @@ class FutureRunner:
         self._waiter = dispatcher.take_waiter()
         self._pending: deque[RowFuture] = deque()
         self._active: list[tuple[RunningCall, list[RowFuture | None]]] = []
+        # Decided, and to be told as soon as nobody holds the lock.
+        self._resolved: deque[tuple[RowFuture, Any]] = deque()
         # put() of a SimpleQueue may be called by a finalizer in the middle of anything.
         self._events: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -74,18 +83,23 @@ class FutureRunner:
         """Return the future of one call."""
         future = RowFuture(self, Entry(function, args, kwargs, rows=1))
         with self.dispatcher.lock:
-            self._pending.append(future)
-            if len(self._active) < _TABLES:
-                self._pump()
+            if self._closing:
+                msg = "cannot schedule new futures after shutdown: make another Executor"
+                raise RuntimeError(msg)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, daemon=True, name="XME-executor")
                 self._thread.start()
-        self._events.put(None)
+            self._pending.append(future)
+            if len(self._active) < _TABLES:
+                self._pump()
+        self._settle()
+        if self._events.empty():
+            self._events.put(None)
         return future
 
     def cancel_row(self, call: RunningCall, row: int) -> bool:
         """Cancel a row on the board; under the dispatcher's lock."""
-        return bool(call.parts) and call.parts[0].table.cancel(self.dispatcher.crew.board, row)
+        return bool(call.parts) and self.dispatcher.tables.cancel(call, row)
 
     def _pump(self) -> None:
         """Put waiting rows on the board, while there is room."""
@@ -93,7 +107,7 @@ class FutureRunner:
             batch: list[RowFuture] = []
             while self._pending and len(batch) < _BATCH:
                 future = self._pending.popleft()
-                if not future.done():
+                if not future.withdrawn:
                     batch.append(future)
             if batch and not self._begin(batch):
                 self._pending.extendleft(reversed(batch))
@@ -105,11 +119,15 @@ class FutureRunner:
         try:
             call = self.dispatcher.begin(
                 ExecutionTable(entries), entries, self._waiter, name=names.__getitem__, limit=1, post_each=True,
-                wait_for_slot=False,
+                deadline=0.0,
             )  # fmt: skip
-        except BaseException as error:  # noqa: BLE001 - what one row's arguments raise is that row's outcome
+        except Exception as error:  # noqa: BLE001 - what one row's arguments raise is that row's outcome
             self._begin_alone(batch, error)
             return True
+        except BaseException:
+            # Ctrl-C is the submitter's.
+            self._pending.extendleft(reversed(batch))
+            raise
         if call is None:
             return False
         for row, future in enumerate(batch):
@@ -121,38 +139,74 @@ class FutureRunner:
     def _begin_alone(self, batch: list[RowFuture], error: BaseException) -> None:
         """One row's arguments could not be sent: send each alone, and give the culprit its error."""
         if len(batch) == 1:
-            batch[0].set_exception(error)
+            batch[0].set_running_or_notify_cancel()
+            self._resolved.append((batch[0], Failure(error)))
             return
-        for future in batch:
+        for k, future in enumerate(batch):
             if not self._begin([future]):
-                self._pending.append(future)
+                self._pending.extendleft(reversed(batch[k:]))
+                return
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         waiter = self.dispatcher.crew.board.waiter(self._waiter)
         while True:
-            if not self._active and not self._pending:
-                if self._closing:
+            # Under the lock, so that nothing is submitted between the look and the end.
+            with self.dispatcher.lock:
+                if self.idle and self._closing:
                     break
+            if self.idle:
                 self._events.get()
-            elif not waiter.wait(SLICE_S):
-                self.dispatcher.watch()
-            self._resolve()
+            self._look(waiter)
         if self._then is not None:
             self._then()
 
+    def _look(self, waiter: Semaphore) -> None:
+        try:
+            if self._active or self._pending:
+                if waiter.wait(SLICE_S):
+                    # One look sees all that was posted until now.
+                    waiter.drain()
+                else:
+                    self.dispatcher.watch()
+            self._resolve()
+        except Exception as error:  # noqa: BLE001 - whoever waits for a future must not wait for ever
+            self._break(error)
+
     def _resolve(self) -> None:
         with self.dispatcher.lock:
-            resolved = [pair for call, futures in self._active for pair in self._news(call, futures)]
+            self._resolved += [pair for call, futures in self._active for pair in self._news(call, futures)]
             over = [call for call, futures in self._active if not any(futures)]
             self._active = [(call, futures) for call, futures in self._active if any(futures)]
             for call in over:
+                call.collected = True
                 self.dispatcher.finish(call)
             self._pump()
-        for future, outcome in resolved:
-            if not future.set_running_or_notify_cancel():
-                continue
+        self._settle()
+
+    def _break(self, error: BaseException) -> None:
+        """Something that all rows need has failed: every row that has no outcome fails with it."""
+        with self.dispatcher.lock:
+            rows = [future for _, futures in self._active for future in futures if future is not None]
+            rows += [future for future in self._pending if not future.withdrawn]
+            for call, _ in self._active:
+                self.dispatcher.abort(call, lambda _row: error)
+                self.dispatcher.finish(call)
+            self._active.clear()
+            self._pending.clear()
+            for future in rows:
+                if future.set_running_or_notify_cancel():
+                    self._resolved.append((future, Failure(error)))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Resolve what was decided, outside the lock: a callback may do anything."""
+        while self._resolved:
+            try:
+                future, outcome = self._resolved.popleft()
+            except IndexError:
+                return
             if isinstance(outcome, Failure):
                 future.set_exception(outcome.error)
             else:
@@ -167,12 +221,20 @@ class FutureRunner:
             if tag == t.CANCELLED:
                 futures[row] = None
                 continue
-            outcome = self.dispatcher.outcome(call, row)
+            outcome = self._outcome(call, row)
             if outcome is not None:
                 futures[row] = None
                 future.place = None
+                # From here on it cannot be cancelled.
+                future.set_running_or_notify_cancel()
                 found.append((future, outcome[0]))
         return found
+
+    def _outcome(self, call: RunningCall, row: int) -> tuple[Any] | None:
+        try:
+            return self.dispatcher.outcome(call, row)
+        except MemoryError as error:
+            return (Failure(error),)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -197,4 +259,4 @@ class FutureRunner:
     @property
     def idle(self) -> bool:
         """True if no row waits for its outcome."""
-        return not self._active and not self._pending
+        return not (self._active or self._pending or self._resolved)

@@ -25,7 +25,7 @@ Cancelling stores a tag, under the mutex, if no claim covers the row. Posts are 
 
 from __future__ import annotations
 
-from XME._pool.board import SERIAL_BITS, Board
+from XME._pool.board import SERIAL_BITS
 
 H_ROWS, H_CLAIMS, H_SEGMENT, H_PAYLOAD, H_PAYLOAD_AT, H_PAYLOAD_BYTES, H_FLAGS, H_WAITER = range(8)
 
@@ -128,15 +128,12 @@ class Table:
         """True if a claim covers the row."""
         return row < self.cursor()[0]
 
-    def cancel(self, board: Board, row: int) -> bool:
-        """Cancel a row that nobody has claimed; True means that it never starts."""
+    def cancel(self, row: int) -> bool:
+        """Cancel a row that nobody has claimed, under the mutex; True means that it never starts."""
         if self.tags[row] or self.is_claimed(row):
             return False
-        with board.mutex:
-            if self.tags[row] or self.is_claimed(row):
-                return False
-            self.tags[row] = CANCELLED
-            return True
+        self.tags[row] = CANCELLED
+        return True
 
     def release(self) -> None:
         """Let go of the memory."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import select
-import signal
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from XME._pool import board as b
 from XME._pool import inherited, table
 from XME._pool.arena import Arena
 from XME._pool.arguments import Mappings
+from XME._pool.interrupts import ignore_interrupts
 from XME._pool.runner import Call
 from XME.errors import BadSegment, ContainerGone, DomainEnded
 
@@ -55,7 +55,7 @@ class Setup(NamedTuple):
 def main(setup: Setup) -> None:
     """Serve until told to stop; the target of a worker process."""
     # Ctrl-C goes to every process of the terminal; what becomes of a call is its parent's decision.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     _watch(setup.parent)
     inherited.cores = setup.cores
     inherited.given.update(setup.inherited)
@@ -182,6 +182,8 @@ class Worker:
                 return None
             size = min(limit, remaining) if limit else min(pace, remaining // self._share or 1)
             if self._left is not None:
+                if self._left == 0:
+                    return None
                 size = min(size, self._left)
                 self._left -= size
             self._me[b.S_CALL] = rows.call
