@@ -247,8 +247,11 @@ class Domain:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def leave(self) -> None:
-        """Leave the domain; its opener ends it, and the last one out sweeps it."""
+    def leave(self, *, in_use: bool = False) -> None:
+        """Leave the domain; its opener ends it, and the last one out sweeps it.
+
+        If it is still `in_use` by a thread of this process, number and lease stay until the kernel takes the lease.
+        """
         with self.lock:
             if not self.joined or self._pid != os.getpid():
                 return
@@ -256,6 +259,8 @@ class Domain:
             if self.kind == layout.PROGRAM and self.is_opener:
                 self.words[layout.W_ENDED] = 1
                 self._sweep_names()
+            if in_use:
+                return
             fd, number = self.fd, self.number
             self.row(number)[layout.R_INCARNATION] = 0
             ofd.unlock(fd, layout.LEASE_AT + number)

@@ -246,6 +246,9 @@ class RobustMutex(Recoverable):
         """Take over number, incarnation and epoch into the ready-made state words."""
         party = self._party
         self._epoch = self._mine = -1
+        if party.number < 0:
+            # Another thread has left meanwhile: the word of number -1 would be the epoch.
+            party.require()
         base = party.incarnation << INCARNATION_SHIFT | epoch << EPOCH_SHIFT
         self._trying = base | TRYING
         self._holding = base | HOLDING
@@ -344,8 +347,9 @@ class RobustMutex(Recoverable):
         state = f"held by participant {holders[0]}" if holders else "free"
         return f"<RobustMutex {self._serial}: {state}, {waiting} waiting>"
 
-    def _after_fork_in_child(self) -> None:
-        # What was held at the fork is the parent's; only the forking thread can still leave its blocks here.
+    def _lose(self) -> None:
+        # What was held at a fork is the parent's, what was held in a domain that is left is free; only the forking or
+        # leaving thread can still leave its blocks here.
         if self._phase == HELD and self._local._is_owned():  # type: ignore[attr-defined]
             self._foreign += self._count
         self._forget()
@@ -365,9 +369,29 @@ def _slice(deadline: float | None) -> float:
 _handles: weakref.WeakSet[RobustMutex] = weakref.WeakSet()
 
 
+def leave_party(party: Any) -> bool:
+    """Before this process gives up its number in a party: what this thread holds there, it holds no more.
+
+    Returns:
+        True if another thread holds one of its mutexes or is taking it: then the number must stay ours until the
+        process is gone, as a daemon thread's at the program's exit.
+    """
+    in_use = False
+    for handle in list(_handles):
+        if handle._party is party:
+            # In this order: acquire says TAKING first and then reads the epoch.
+            handle._epoch = -1
+            if handle._phase != FREE:
+                if handle._local._is_owned():  # type: ignore[attr-defined]
+                    handle._lose()
+                else:
+                    in_use = True
+    return in_use
+
+
 def _after_fork_in_child() -> None:
     for handle in list(_handles):
-        handle._after_fork_in_child()
+        handle._lose()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

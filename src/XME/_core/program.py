@@ -13,6 +13,7 @@ import threading
 
 from XME._core import layout, sweep
 from XME._core.domain import Domain, create, inspect
+from XME._core.mutex import leave_party
 from XME.errors import DomainEnded
 
 _domains: dict[str, Domain] = {}
@@ -91,7 +92,10 @@ def join(domain_id: str) -> Domain:
 def leave(domain: Domain) -> None:
     """Leave one domain now."""
     with _lock:
-        domain.leave()
+        in_use = domain.joined and leave_party(domain)
+        domain.leave(in_use=in_use)
+        if in_use:
+            return
         _domains.pop(domain.id, None)
         if domain.kind == layout.NAMED:
             _forget_name(domain)
