@@ -38,8 +38,8 @@ FAULTS = {
     "epoch": [
         ("                words[mine] = self._trying\n                if words[0] == epoch:\n",
          "                words[mine] = self._trying\n                if True:\n"),
-        ("                if words[EPOCH] != epoch:\n                    words[mine] = IDLE\n"
-         "                    continue\n", ""),
+        (("                if words[EPOCH] != epoch:\n                    words[mine] = IDLE\n"
+          "                    continue\n"), ""),
     ],
 }  # fmt: skip
 

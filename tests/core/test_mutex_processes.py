@@ -12,7 +12,7 @@ import pytest
 
 from tests.core.crew import PATIENCE_S, Child, hold, want
 from XME._core import mutex as mutex_module
-from XME._core import recovery, segment, semaphore, shared_mutex
+from XME._core import program, recovery, segment, semaphore, shared_mutex
 from XME._core.ledger import Kind
 from XME._core.program import program_domain
 from XME.errors import MutexError
@@ -429,3 +429,66 @@ def _in_a_thread(function, *args):
     return result[0]
 
 
+
+
+# -- leaving a domain --------------------------------------------------------------------------------------------
+
+
+def _leave_while_a_thread_holds(pipe, mutex):
+    held = threading.Event()
+
+    def holder():
+        with mutex:
+            held.set()
+            pipe.recv()
+
+    threading.Thread(target=holder, daemon=True).start()
+    held.wait(PATIENCE_S)
+    program.leave_all()
+    pipe.send("left")
+    # The thread goes on until the process is gone.
+    threading.Event().wait()
+
+
+def test_a_process_that_leaves_keeps_what_a_thread_of_it_still_holds(mutex):
+    """At a program's exit daemon threads run on: a lock is not free before they are gone."""
+    with Child(_leave_while_a_thread_holds, mutex) as child:
+        assert child.hear() == "left"
+        assert not mutex.acquire(SOME_SLICES_S)
+        child.kill()
+        can_be_had(mutex)
+
+
+def _leave_and_come_back(pipe, mutex):
+    mutex.acquire()
+    number = mutex._domain.number
+    program.leave(mutex._domain)
+    pipe.send(number)
+    pipe.recv()
+    # What was held is not held any more, and leaving its block does nothing.
+    mutex.release()
+    pipe.send(mutex.held)
+    pipe.recv()
+    pipe.send(mutex.acquire(PATIENCE_S))
+    pipe.send(mutex._domain.number)
+    pipe.recv()
+    mutex.release()
+
+
+def test_a_handle_of_a_domain_that_was_left_joins_it_anew(mutex):
+    with Child(_leave_and_come_back, mutex) as child:
+        number = child.hear()
+        can_be_had(mutex)
+        with held_by_a_child(mutex) as heir:
+            assert mutex._words[1 + number] & recovery.STATE_MASK == recovery.HOLDING
+            child.tell()
+            assert child.hear() is False
+            assert not mutex.acquire(0)
+            child.tell()
+            assert child.is_silent(SOME_SLICES_S)
+            heir.tell()
+            assert heir.hear() == "released"
+            assert child.hear() is True
+            assert child.hear() != number
+            child.tell()
+    can_be_had(mutex)
