@@ -548,50 +548,57 @@ def test_a_small_file_system_is_never_a_bus_error(tmp_path):
 # -- killed in the middle ----------------------------------------------------------------------------------------
 
 DYING = """
-    import os, signal, sys
-    from XME._core import ledger, memory, program, segment, semaphore, shared_mutex
+    import os, signal
+    from XME._core import ledger, memory, names, program, segment, semaphore, shared_mutex, sweep
     from XME._core.ledger import Kind
-    left = int(sys.argv[1])
-    def counted(function):
-        def step(*args, **kwargs):
-            global left
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left -= 1
-            return function(*args, **kwargs)
-        return step
-    for name in ("new_file", "reserve", "link", "map_file", "reopen", "unlink"):
-        setattr(memory, name, counted(getattr(memory, name)))
-    for name in ("write", "clear"):
-        setattr(ledger, name, counted(getattr(ledger, name)))
-    for name in ("pwrite", "close"):
-        setattr(os, name, counted(getattr(os, name)))
-    domain = program.program_domain()
-    segment.create(domain, 100, Kind.CONTAINER)
-    segment.create(domain, 100, Kind.CALL, source=memoryview(bytes(100))).unlink()
-    mutex = shared_mutex.create()
-    with mutex:
-        pass
-    program.leave_all()
-    print("done")
+
+    def life(left):
+        def counted(function):
+            def step(*args, **kwargs):
+                nonlocal left
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+                return function(*args, **kwargs)
+            return step
+        for name in ("new_file", "reserve", "link", "map_file", "reopen", "unlink"):
+            setattr(memory, name, counted(getattr(memory, name)))
+        for name in ("write", "clear"):
+            setattr(ledger, name, counted(getattr(ledger, name)))
+        for name in ("pwrite", "close"):
+            setattr(os, name, counted(getattr(os, name)))
+        domain = program.program_domain()
+        segment.create(domain, 100, Kind.CONTAINER)
+        segment.create(domain, 100, Kind.CALL, source=memoryview(bytes(100))).unlink()
+        mutex = shared_mutex.create()
+        with mutex:
+            pass
+        program.leave_all()
+        os._exit(0)
+
+    before = set(os.listdir(names.FOLDER))
+    for step in range(300):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                life(step)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(pid, 0)
+        assert status in (0, signal.SIGKILL), status
+        sweep.sweep_dead_domains()
+        left = set(os.listdir(names.FOLDER)) - before
+        assert not any(name.startswith(("xm", "sem.xm")) for name in left), (step, left)
+        if status == 0:
+            print(step)
+            break
 """
 
 
-def test_killed_at_every_step_of_creation_nothing_is_left(tmp_path):
-    script = tmp_path / "dying.py"
-    script.write_text(textwrap.dedent(DYING), encoding="utf-8")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    before = set(os.listdir(names.FOLDER))
-    for step in range(200):
-        command = [sys.executable, str(script), str(step)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
-        assert done.returncode in {0, -signal.SIGKILL}, done.stderr
-        sweep.sweep_dead_domains()
-        assert set(os.listdir(names.FOLDER)) <= before, f"left after a kill at step {step}"
-        if done.returncode == 0:
-            break
-    assert done.stdout == "done\n"
-    assert step > 25
+def test_killed_at_every_step_of_creation_nothing_is_left():
+    done = run_python(textwrap.dedent(DYING), env={"PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 25
 
 
 # -- attaching ---------------------------------------------------------------------------------------------------
