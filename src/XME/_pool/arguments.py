@@ -11,9 +11,8 @@ import mmap
 import os
 import pickle
 import weakref
-from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from typing import Any
 
 from XME._core import memory, segment
@@ -132,13 +131,13 @@ def rows_of(reader: Any, first: int, end: int) -> Iterator[Any]:
         values: Iterator[Any] = reader.read(first, end)
         return values
     own_end = min(end, reader.rows)
-    inside = reader.read(first, own_end) if first < own_end else iter(())
+    inside: Iterator[Any] = reader.read(first, own_end) if first < own_end else iter(())
     beyond = end - max(first, reader.rows)
     if beyond <= 0:
         return inside
     # Made anew for each row: a row may change what is its own.
     last = reader.rows - 1
-    return chain(inside, (next(reader.read(last, last + 1, anew=True)) for _ in range(beyond)))
+    return chain(inside, (next(reader.read(last, last + 1)) for _ in range(beyond)))
 
 
 class _PlainReader:
@@ -148,7 +147,7 @@ class _PlainReader:
         self.sequence = values
         self.rows = len(values)
 
-    def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:  # noqa: ARG002 - they never change
+    def read(self, first: int, end: int) -> Iterator[Any]:
         return iter(self.sequence[first:end])
 
 
@@ -163,7 +162,7 @@ class _WholeReader:
         self._array = Array(mappings.load(values) if self._is_plain else values, column.blocks)
         self.rows = len(self._array)
 
-    def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:  # noqa: ARG002 - always anew
+    def read(self, first: int, end: int) -> Iterator[Any]:
         rows = map(self._array.row, range(first, end))
         # A row of what is shared is meant to be shared.
         return map(_copied, rows) if self._is_plain else rows
@@ -192,7 +191,7 @@ class _ArrayReader:
         size, longer = divmod(length, blocks)
         return row * size + min(row, longer), (row + 1) * size + min(row + 1, longer)
 
-    def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:  # noqa: ARG002 - always anew
+    def read(self, first: int, end: int) -> Iterator[Any]:
         import numpy as np  # noqa: PLC0415 - whoever has such a column has numpy
 
         column = self._column
@@ -217,24 +216,23 @@ class _BlockReader:
 
     def __init__(self, column: BlockColumn, mappings: Mappings) -> None:
         self.rows = column.rows
-        self._ends = column.ends
         self._column = column
         self._mappings = mappings
         self._latest: tuple[int, list[Any]] = (-1, [])
 
-    def _block(self, k: int, *, anew: bool) -> list[Any]:
-        """Return a block's values; kept for the rows that are claimed next, unless they are to be made anew."""
-        if anew or self._latest[0] != k:
-            self._latest = -1, []
-            self._latest = k, self._mappings.load(self._column.blocks[k], private=True)
-        return self._latest[1]
+    def _values(self, k: int, first: int, end: int) -> Iterator[Any]:
+        """Iterate over the values of some rows of a block; what rows may change is made for each of them."""
+        block = self._column.blocks[k]
+        if isinstance(block, list):
+            return (self._mappings.load(Pickled(*found), private=True) for found in block[first:end])
+        if self._latest[0] != k:
+            self._latest = k, pickle.loads(block)  # noqa: S301 - our own parent wrote it
+        return iter(self._latest[1][first:end])
 
-    def read(self, first: int, end: int, *, anew: bool = False) -> Iterator[Any]:
-        ends = self._ends
-        low, high = bisect_right(ends, first), bisect_right(ends, end - 1)
-        values = chain.from_iterable(self._block(k, anew=anew) for k in range(low, high + 1))
-        start = ends[low - 1] if low else 0
-        return islice(values, first - start, end - start)
+    def read(self, first: int, end: int) -> Iterator[Any]:
+        size = self._column.block_rows
+        blocks = range(first // size, (end - 1) // size + 1)
+        return chain.from_iterable(self._values(k, max(0, first - k * size), end - k * size) for k in blocks)
 
 
 def reader_of(column: Any, mappings: Mappings) -> Any:

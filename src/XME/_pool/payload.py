@@ -8,7 +8,7 @@ inside. Workers hold only its place. Which part of an argument goes where::
     xmem_array         its name and offset (its own pickling)
     Array(range, ...)  as it is; Array(xmem_array) by name
     Array(big array)   one segment; a row's part is mapped privately (copy on write)
-    Array(list, ...)   in blocks of rows, each pickled by itself, so that a worker reads only what it has claimed
+    Array(list, ...)   each row pickled by itself; what is immutable in blocks of rows
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from XME._store import arrays, codec
 from XME.ArrayOperator import Array, Entry, ExecutionTable, Injected
 from XME.errors import UnshareableArgument
 
-# A block of a column has at most this many rows, and about so many bytes: who claims a row reads its block.
+# A block of a column has at most this many rows, and about so many bytes.
 _BLOCK_ROWS = 1024
 _BLOCK_BYTES = 1 << 14
 _SAMPLE_ROWS = 8
@@ -105,32 +105,22 @@ class _Sender:
         return ArrayColumn(self.places.put(raw), values.dtype, values.shape, blocks)
 
     def _block_column(self, array: Array) -> BlockColumn:
-        step = self._rows_a_block(_slice(array, 0, _SAMPLE_ROWS))
-        ends: list[int] = []
-        blocks: list[Pickled] = []
-        for first in range(0, len(array), step):
-            block = _slice(array, first, first + step)
-            for part in self._parts(block):
-                ends.append((ends[-1] if ends else 0) + len(part[0]))
-                blocks.append(self._placed(*part[1]))
-        return BlockColumn(len(array), ends, blocks)
+        step = _rows_a_block(_slice(array, 0, _SAMPLE_ROWS))
+        blocks = [self._block(_slice(array, first, first + step)) for first in range(0, len(array), step)]
+        return BlockColumn(len(array), step, blocks)
 
-    def _rows_a_block(self, sample: list[Any]) -> int:
-        data, raws = self._encoded_block(sample)
-        nbytes = len(data) + sum(raw.nbytes for raw in raws)
-        return max(1, min(_BLOCK_ROWS, _BLOCK_BYTES * len(sample) // nbytes))
+    def _block(self, values: list[Any]) -> Any:
+        if codec.is_immutable(values):
+            return pickle.dumps(values, 5)
+        # What rows may change, they must not share, though their values were one object here.
+        return [tuple(self._placed(*encoded)) for encoded in codec.encode_each(values, self.split_reducers)]
 
-    def _parts(self, block: list[Any]) -> list[tuple[list[Any], tuple[bytes, list[memoryview]]]]:
-        """Encode a block; a block with a large buffer row by row, for who claims a row maps all that its block has."""
-        encoded = self._encoded_block(block)
-        if len(block) == 1 or all(raw.nbytes < codec.LARGE_BYTES for raw in encoded[1]):
-            return [(block, encoded)]
-        return [([value], self._encoded_block([value])) for value in block]
 
-    def _encoded_block(self, block: list[Any]) -> tuple[bytes, list[memoryview]]:
-        if codec.is_plain(tuple(block)):
-            return pickle.dumps(block, 5), []
-        return _encoded(block, self.split_reducers)
+def _rows_a_block(sample: list[Any]) -> int:
+    """Return for how many rows a block is good: who claims one of its rows reads all of an immutable block."""
+    if not codec.is_immutable(sample):
+        return _BLOCK_ROWS
+    return max(1, min(_BLOCK_ROWS, _BLOCK_BYTES * len(sample) // len(pickle.dumps(sample, 5))))
 
 
 def _encoded(value: Any, reducers: dict[type, codec.Reducer]) -> tuple[bytes, list[memoryview]]:

@@ -37,11 +37,11 @@ class ArrayColumn(NamedTuple):
 
 
 class BlockColumn(NamedTuple):
-    """Other split values in blocks of rows, each block pickled by itself; `ends` are the rows behind each block."""
+    """Other split values in blocks of so many rows: the pickle of a list, or a list of (pickle, buffers) a row."""
 
     rows: int
-    ends: list[int]
-    blocks: list[Pickled]
+    block_rows: int
+    blocks: list[bytes | list[tuple[bytes, list[bytes | Buffer]]]]
 
 
 class EntryPayload(NamedTuple):

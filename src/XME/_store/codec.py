@@ -7,7 +7,7 @@ import functools
 import io
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from XME._store import arrays
@@ -28,6 +28,11 @@ _FILES = (io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io
 def is_plain(values: tuple[Any, ...]) -> bool:
     """True if all values are of types that the plain pickler takes as they are."""
     return all(type(value) in PLAIN_TYPES for value in values)
+
+
+def is_immutable(values: list[Any]) -> bool:
+    """True if all values are plain or tuples of plain ones; two of them may well share something."""
+    return all(type(value) in PLAIN_TYPES or (type(value) is tuple and is_plain(value)) for value in values)
 
 
 @functools.cache
@@ -96,6 +101,20 @@ def encode(
     file = io.BytesIO()
     _encoder_class()(file, reducers or {}, callback).dump(value)
     return file.getvalue()
+
+
+def encode_each(values: Iterable[Any], reducers: dict[type, Reducer]) -> Iterator[tuple[bytes, list[memoryview]]]:
+    """Pickle values one by one, so that no two of them share anything afterwards; yields (bytes, all buffers)."""
+    raws: list[memoryview] = []
+    file = io.BytesIO()
+    encoder = _encoder_class()(file, reducers, lambda buffer: raws.append(buffer.raw()))
+    for value in values:
+        encoder.dump(value)
+        yield file.getvalue(), raws.copy()
+        raws.clear()
+        encoder.clear_memo()
+        file.seek(0)
+        file.truncate()
 
 
 def encode_result(value: Any) -> tuple[bytes, list[memoryview]]:
