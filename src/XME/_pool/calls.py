@@ -15,7 +15,7 @@ from typing import Any
 from XME._core import memory, segment
 from XME._pool import table as t
 from XME._pool.crew import Death
-from XME.errors import WorkerDied, WorkerTraceback
+from XME.errors import UnshareableResult, WorkerDied, WorkerTraceback
 
 
 @dataclass(slots=True, eq=False)
@@ -122,7 +122,7 @@ class RunningCall:
 
     def keep(self, part: Part, take: Callable[[int], Any]) -> None:
         """Read the outcomes of a further table that is complete; it is not needed any more."""
-        for k, outcome in enumerate(_read(part.table, take)):
+        for k, outcome in enumerate(_read(part, take, self.name)):
             if outcome is not _MOVED:
                 self.kept[part.row_of(k)] = outcome
         self.moves += 1
@@ -149,9 +149,9 @@ class RunningCall:
         Args:
             take: finds a result in the arenas by its word.
         """
-        first = _read(self.parts[0].table, take) if self.parts else []
+        first = _read(self.parts[0], take, self.name) if self.parts else []
         for part in self.parts[1:]:
-            for k, outcome in enumerate(_read(part.table, take)):
+            for k, outcome in enumerate(_read(part, take, self.name)):
                 if outcome is not _MOVED:
                     first[part.row_of(k)] = outcome
         for row, outcome in (*self.kept.items(), *self.lost.items()):
@@ -162,7 +162,7 @@ class RunningCall:
         """Return the outcomes of the rows from `first` up to the first that has none yet."""
         tags = bytes(self.parts[0].table.tags[first:])
         end = tags.find(0)
-        found = _read(self.parts[0].table, take, first, first + (len(tags) if end < 0 else end))
+        found = _read(self.parts[0], take, self.name, first, first + (len(tags) if end < 0 else end))
         for k, outcome in enumerate(found):
             if outcome is _MOVED:
                 found[k] = self.outcome(first + k, take)
@@ -179,7 +179,7 @@ class RunningCall:
         for part in reversed(self.parts):
             k = row if part.rows is None else _find(part.rows, row)
             if k is not None and part.table.tags[k] != t.LOST:
-                return _read_row(part.table, k, take) if part.table.tags[k] else PENDING
+                return _read_row(part, k, take, self.name) if part.table.tags[k] else PENDING
         return PENDING
 
     def tag(self, row: int) -> int:
@@ -198,8 +198,11 @@ def _find(rows: list[int], row: int) -> int | None:
         return None
 
 
-def _read(table: t.Table, take: Callable[[int], Any], first: int = 0, end: int | None = None) -> list[Any]:
+def _read(
+    part: Part, take: Callable[[int], Any], name: Callable[[int], str], first: int = 0, end: int | None = None
+) -> list[Any]:
     """Return the outcomes of a table's rows; the common case of one type throughout is read in one go."""
+    table = part.table
     end = table.rows if end is None else end
     tags = bytes(table.tags[first:end])
     if not tags:
@@ -211,17 +214,18 @@ def _read(table: t.Table, take: Callable[[int], Any], first: int = 0, end: int |
         return table.floats[first:end].tolist()
     if same and tags[0] == t.NONE:
         return [None] * len(tags)
-    return [_read_row(table, k, take) for k in range(first, end)]
+    return [_read_row(part, k, take, name) for k in range(first, end)]
 
 
-def _read_row(table: t.Table, k: int, take: Callable[[int], Any]) -> Any:
+def _read_row(part: Part, k: int, take: Callable[[int], Any], name: Callable[[int], str]) -> Any:
+    table = part.table
     tag = table.tags[k]
     if tag == t.INT:
         return table.values[k]
     if tag == t.FLOAT:
         return table.floats[k]
     if tag == t.OBJECT:
-        return _taken(take, table.places[k])
+        return _result(take, table.places[k], lambda: (name(part.row_of(k)), part.row_of(k)))
     if tag == t.ERROR:
         return _failure(take, table.places[k])
     return _CONSTANTS[tag]
@@ -230,22 +234,26 @@ def _read_row(table: t.Table, k: int, take: Callable[[int], Any]) -> Any:
 _CONSTANTS = {t.NONE: None, t.TRUE: True, t.FALSE: False, t.LOST: _MOVED, t.CANCELLED: _MOVED, t.PENDING: _MOVED}
 
 
-def _taken(take: Callable[[int], Any], place: int) -> Any:
+def _result(take: Callable[[int], Any], place: int, where: Callable[[], tuple[str, int]]) -> Any:
     try:
         return take(place)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - what a result unpickles to is the user's; it may raise anything here
-        return Failure(error)
+        unshareable = UnshareableResult.of(*where(), f"it does not unpickle: {type(error).__name__}: {error}")
+        unshareable.__cause__ = error
+        return Failure(unshareable)
 
 
 def _failure(take: Callable[[int], Any], place: int) -> Failure:
     if place == 0:
         return Failure(memory.full(0))
-    outcome = _taken(take, place)
-    if isinstance(outcome, Failure):
-        return outcome
-    error, text = outcome
+    try:
+        error, text = take(place)
+    except MemoryError:
+        raise
+    except Exception as found:  # noqa: BLE001 - its class may behave otherwise here than where it was tried
+        return Failure(found)
     error.__cause__ = WorkerTraceback(f"\n{text}")
     return Failure(error)
 

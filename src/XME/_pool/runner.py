@@ -239,7 +239,8 @@ class Call:
             plain = error.with_traceback(None)
             plain.__context__ = None
             # Does it survive the journey?
-            pickle.loads(codec.encode(plain))  # noqa: S301 - it was pickled here
+            data, buffers = codec.encode_result(plain)
+            pickle.loads(data, buffers=buffers)  # noqa: S301 - it was pickled here
             return self._arena.put((plain, text))
         except MemoryError:
             raise
