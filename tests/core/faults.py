@@ -48,9 +48,10 @@ TEXTS = {
         ("self._party.is_dead(number, word >> INCARNATION_SHIFT)", "self._party.is_dead(number, -1)"),
     ],
     # Acquire does not look at its own word.
-    "overwrite": [
-        ("if words[0] == epoch and not words[mine]:", "if words[0] == epoch:"),
-        ("if epoch & 1 or words[mine] != IDLE:", "if epoch & 1:"),
+    "overwrite": [("if epoch & 1 or words[mine] != IDLE:", "if epoch & 1:")],
+    # The short way is taken after an exception, though the own word is not IDLE.
+    "epoch kept after an exception": [
+        ("                self._epoch = -1\n                self._phase = FREE\n", "                self._phase = FREE\n"),
     ],
     "abandon not stored": [("self._words[self._mine] = self._abandoned", "pass")],
     # What this code once did.

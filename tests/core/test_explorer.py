@@ -42,6 +42,7 @@ SMALL = [
     ("noinc", 2, 1, 1, 0, 1, "can never finish"),
     ("overwrite", 2, 1, 1, 0, 1, "can never finish"),
     ("abandon not stored", 2, 1, 0, 1, 0, "can never finish"),
+    ("epoch kept after an exception", 2, 2, 0, 1, 0, "can never finish"),
     ("odd epoch remembered", 2, 1, 0, 2, 0, "can never finish"),
     ("recovery lock kept", 2, 1, 0, 2, 0, "can never finish"),
 ]

@@ -135,7 +135,8 @@ class RobustMutex(Recoverable):
             words = self._words
             mine = self._mine
             epoch = self._epoch
-            if words[0] == epoch and not words[mine]:
+            # An epoch is only kept while the own word is surely IDLE: then this look is one look less.
+            if words[0] == epoch:
                 words[mine] = self._trying
                 if words[0] == epoch:
                     try:
@@ -301,6 +302,7 @@ class RobustMutex(Recoverable):
             try:
                 if self._phase != FREE and self._mine > 0:
                     self._words[self._mine] = self._abandoned
+                self._epoch = -1
                 self._phase = FREE
                 self._count = 0
                 self._free_recovery_lock()
