@@ -28,6 +28,7 @@ Posts are hints: everybody who sleeps looks again after a slice.
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import time
@@ -151,6 +152,7 @@ class Executor(_StandardExecutor):
         """
         deadline = None if table.timeout is None else time.monotonic() + table.timeout
         engine = self._dispatcher()
+        _end_stale(engine)
         begun: list[tuple[Dispatcher, RunningCall]] = []
         waiters: list[tuple[Dispatcher, int]] = []
         try:
@@ -170,19 +172,13 @@ class Executor(_StandardExecutor):
 
     def _clear_away(self, begun: list[tuple[Dispatcher, RunningCall]], waiters: list[tuple[Dispatcher, int]]) -> None:
         """Take calls off the board, what still runs of them included; a second Ctrl-C leaves that to the next call."""
-        try:
-            for place, call in begun:
-                if not call.collected:
-                    place.abort(call, _interrupted)
-                place.finish(call)
-            while waiters:
-                place, waiter = waiters.pop()
-                place.return_waiter(waiter)
-        except BaseException:
-            for place, call in begun:
-                if not call.finished:
-                    place.orphans.append((call, True))
-            raise
+        for place, call in begun:
+            if not call.collected:
+                place.abort(call, _interrupted)
+            place.finish(call)
+        while waiters:
+            place, waiter = waiters.pop()
+            place.return_waiter(waiter)
 
     def _divided(self, table: ExecutionTable, engine: Dispatcher) -> Iterator[tuple[Dispatcher, tuple[Entry, ...], int]]:
         if table.guard is not None:
@@ -362,7 +358,30 @@ def _name(table: ExecutionTable, first: int, row: int) -> str:
 
 
 def _keep(begun: list[tuple[Dispatcher, RunningCall]], place: Dispatcher, call: RunningCall) -> None:
+    call.owner = threading.get_ident()
     begun.append((place, call))
+
+
+def _end_stale(engine: Dispatcher) -> None:
+    """End this thread's former calls that a Ctrl-C left on the board: it may strike in a clean-up, or before its start."""
+    me = threading.get_ident()
+    stale = [call for call in list(engine.running) if call.owner == me]
+    if not stale or _is_in_execute():
+        return
+    for call in stale:
+        engine.abort(call, _interrupted)
+        engine.finish(call)
+        engine.return_waiter(call.waiter)
+
+
+def _is_in_execute() -> bool:
+    """True if this thread is in the middle of another `execute`: a signal handler or an argument's own pickling runs."""
+    frame = inspect.currentframe()
+    found = 0
+    while frame is not None:
+        found += frame.f_code is Executor.execute.__code__
+        frame = frame.f_back
+    return found > 1
 
 
 def _timed_out(timeout: float | None) -> BaseException:

@@ -190,11 +190,12 @@ class Dispatcher:
         if wanted:
             self._wake(wanted)
 
-    def _bury(self) -> None:
+    def _bury(self, but: RunningCall | None = None) -> None:
         """Settle what the dead have claimed; of calls that go on, the rows that are to run again get a table."""
         for death in self.crew.bury():
             for call in self.running:
-                call.bury(death)
+                if call is not but:
+                    call.bury(death)
         for call in self.running:
             if call.waiting and not call.cancelled:
                 self.tables.place_waiting(call)
@@ -228,8 +229,10 @@ class Dispatcher:
         call.cancelled = True
         self.crew.pardon()
         self.tables.close(call)
-        self.crew.kill({serial for serial in self.crew.members if call.unfinished_of(serial)})
+        # Who died by himself has died on his row; whom we kill is late.
         self._bury()
+        self.crew.kill({serial for serial in self.crew.members if call.unfinished_of(serial)})
+        self._bury(but=call)
         call.give_up(error)
 
     def finish(self, call: RunningCall) -> None:

@@ -29,7 +29,8 @@ class Tables:
         self._crew = crew
         self._board = crew.board
         self._warm = warm
-        self._free_slots = list(range(b.TABLES - 1, -1, -1))
+        # A set: a slot that is given back a second time, after a Ctrl-C in the middle of the first, is still one.
+        self._free_slots = set(range(b.TABLES))
 
     def have_room(self) -> bool:
         """True if there is a slot for a new call."""
@@ -61,7 +62,7 @@ class Tables:
                 for k, row in enumerate(row_map):
                     part.table.row_map[k] = row
         except BaseException:
-            self._free_slots.append(slot)
+            self._free_slots.add(slot)
             if memory is not None:
                 memory.unlink()
             raise
@@ -135,18 +136,18 @@ class Tables:
 
     def take_off(self, call: RunningCall) -> None:
         """Take a call's tables off the board, and free their slots."""
-        parts = call.parts
         mutex = self._board.mutex
         while not mutex.acquire(_MUTEX_S):
             self._crew.kill_mutex_holder()
         try:
-            self._clear(parts)
+            self._clear(call.parts)
         finally:
             mutex.release()
-        call.parts = []
-        for part in parts:
+        while call.parts:
+            part = call.parts[-1]
             part.table.release()
             self._let_go(part)
+            call.parts.pop()
 
     def _clear(self, parts: list[Part]) -> None:
         ids = self._board.ids
@@ -155,7 +156,7 @@ class Tables:
                 ids[part.table.slot] = 0
 
     def _let_go(self, part: Part) -> None:
-        self._free_slots.append(part.table.slot)
+        self._free_slots.add(part.table.slot)
         if part.memory is not None:
             part.memory.unlink()
             part.memory.close()

@@ -15,7 +15,7 @@ import time
 import traceback
 from typing import Any, NamedTuple
 
-from XME._core import participant, program, segment
+from XME._core import participant, program, segment, sweep
 from XME._core.participant import Identity
 from XME._pool import board as b
 from XME._pool import inherited, table
@@ -56,7 +56,7 @@ def main(setup: Setup) -> None:
     """Serve until told to stop; the target of a worker process."""
     # Ctrl-C goes to every process of the terminal; what becomes of a call is its parent's decision.
     ignore_interrupts()
-    _watch(setup.parent)
+    _watch(setup.parent, setup.domain_id)
     inherited.cores = setup.cores
     inherited.given.update(setup.inherited)
     try:
@@ -354,12 +354,12 @@ class _Service:
 # -- the parent --------------------------------------------------------------------------------------------------------
 
 
-def _watch(parent: Identity) -> None:
+def _watch(parent: Identity, domain_id: str) -> None:
     """End this process when the one that started it has ended."""
-    threading.Thread(target=_await_end, args=(parent,), daemon=True, name="XME-parent-watch").start()
+    threading.Thread(target=_await_end, args=(parent, domain_id), daemon=True, name="XME-parent-watch").start()
 
 
-def _await_end(parent: Identity) -> None:
+def _await_end(parent: Identity, domain_id: str) -> None:
     try:
         pidfd = os.pidfd_open(parent.pid)
     except (OSError, AttributeError):
@@ -377,6 +377,13 @@ def _await_end(parent: Identity) -> None:
     deadline.daemon = True
     deadline.start()
     try:
-        program.leave_all()
+        # So that nobody joins between the look and the end. Who is killed while he starts his first workers has nobody
+        # else who could sweep.
+        with program._lock:
+            program.leave_all()
+            with sweep.looking_at(domain_id) as domain:
+                if domain is not None:
+                    domain.sweep_if_dead()
+            os._exit(1)
     finally:
         os._exit(1)
