@@ -55,7 +55,8 @@ TEXTS = {
     ],
     "abandon not stored": [("self._words[self._mine] = self._abandoned", "pass")],
     # What this code once did.
-    "odd epoch remembered": [("self._epoch = epoch if not epoch & 1 else -1", "self._epoch = epoch")],
+    "odd epoch remembered": [("self._epoch = epoch if not epoch & 1 and self", "self._epoch = epoch if self")],
+    "epoch kept beside a predecessor's word": [(" and self._words[self._mine] == IDLE else -1", " else -1")],
     "recovery lock kept": [
         ("        self._recovering = True\n        try:\n", "        try:\n"),
         (

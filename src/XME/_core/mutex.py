@@ -257,8 +257,8 @@ class RobustMutex(Recoverable):
         self._abandoned = base | ABANDONED
         self._mine = 1 + party.number
         # Never an odd one: acquire would take its short way in the middle of a recovery, and the permit that it took
-        # would be lost when the epoch becomes even.
-        self._epoch = epoch if not epoch & 1 else -1
+        # would be lost when the epoch becomes even. Nor beside a word that is not IDLE: that would be overwritten.
+        self._epoch = epoch if not epoch & 1 and self._words[self._mine] == IDLE else -1
 
     # -- giving back -----------------------------------------------------------------------------------------------
 
