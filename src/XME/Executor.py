@@ -271,7 +271,7 @@ class Executor(_StandardExecutor):
             ExecutionTable((entry,)), (entry,), waiter, name=lambda _row: name_of(fn), limit=chunksize or 0
         )
         assert call is not None  # noqa: S101 - it waits for a slot
-        return Results(engine, call, deadline)
+        return Results(engine, call, deadline).rows()
 
     # -- what is left over -------------------------------------------------------------------------------------------
 

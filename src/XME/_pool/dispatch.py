@@ -63,6 +63,8 @@ class Dispatcher:
         self.orphans: deque[tuple[RunningCall, bool]] = deque()
         self._abandoned: list[RunningCall] = []
         self._closed = False
+        # True once its executor is gone.
+        self.dropped = False
         self._posts = 0
 
     # -- waiters -----------------------------------------------------------------------------------------------------
@@ -370,6 +372,7 @@ class Dispatcher:
 
     def drop(self) -> None:
         """Nobody wants this any more: let what was submitted finish, then end; takes no lock, for finalizers."""
+        self.dropped = True
         if self.runner is not None and not self.runner.idle:
             self.runner.close(then=self.close)
             return

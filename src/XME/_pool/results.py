@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from XME._pool import leftovers
@@ -11,7 +11,7 @@ from XME._pool.calls import Failure, RunningCall
 from XME._pool.dispatch import Dispatcher
 
 
-class Results(Iterator[Any]):
+class Results:
     """The results of a map, in order, each as soon as it is there."""
 
     def __init__(self, engine: Dispatcher, call: RunningCall, deadline: float | None) -> None:
@@ -21,23 +21,27 @@ class Results(Iterator[Any]):
         self._row = 0
         self._begun = False
         self._pid = os.getpid()
-        self._ready: Iterator[Any] = iter(())
 
-    def __next__(self) -> Any:
+    def rows(self) -> Generator[Any, None, None]:
+        """Yield the results; closing or dropping the generator gives up the rest, if it was begun."""
         self._begun = True
-        for outcome in self._ready:
+        while self._call is not None:
+            found = self._next_ready(self._call)
+            if Failure in set(map(type, found)):
+                yield from self._up_to_failure(found)
+            else:
+                # A list's own iterator: several times as fast as anything that looks at each result.
+                yield from found
+
+    def _up_to_failure(self, found: list[Any]) -> Iterator[Any]:
+        for outcome in found:
             if isinstance(outcome, Failure):
                 self.close()
                 raise outcome.error
-            return outcome
-        self._get_ready()
-        return next(self)
+            yield outcome
 
-    def _get_ready(self) -> None:
-        """Wait for the next row, and take what is there in one go; StopIteration when there is no more."""
-        call = self._call
-        if call is None:
-            raise StopIteration
+    def _next_ready(self, call: RunningCall) -> list[Any]:
+        """Wait for the next row, and return what is there in one go."""
         while not (found := self._engine.ready(call, self._row)):
             if not self._engine.wait_once(call, self._deadline):
                 row = self._row
@@ -45,9 +49,9 @@ class Results(Iterator[Any]):
                 msg = f"row {row} was not done in time"
                 raise TimeoutError(msg)
         self._row += len(found)
-        self._ready = iter(found)
         if self._row == call.count:
             self._finish()
+        return found
 
     def _finish(self) -> None:
         call, self._call = self._call, None
@@ -59,7 +63,6 @@ class Results(Iterator[Any]):
     def close(self) -> None:
         """Give up the rest: what nobody has claimed is never run."""
         call, self._call = self._call, None
-        self._ready = iter(())
         if call is not None:
             self._engine.abandon(call, close=True)
 
@@ -67,4 +70,5 @@ class Results(Iterator[Any]):
         """Leave the call to the next operation; a finalizer takes no lock. What was never asked for runs to its end."""
         if self._call is not None and self._pid == os.getpid():
             self._engine.orphans.append((self._call, self._begun))
-            leftovers.keep(self._engine)
+            if self._engine.dropped:
+                leftovers.keep(self._engine)
