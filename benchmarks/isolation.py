@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def _interpreter(rival: str) -> tuple[str, dict[str, str]]:
     environment = dict(os.environ)
+    # Installed packages are compiled when they are installed; a checkout must be allowed to keep its bytecode too.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     if rival != "xme331":
         return sys.executable, environment
     # Our own XME must not be found by the interpreter that measures the old one.
