@@ -3,8 +3,10 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import time
+import traceback
 
 PATIENCE_S = 10.0
 
@@ -73,8 +75,12 @@ def _run(function, pipe, *args):
     try:
         function(pipe, *args)
     except BaseException as error:
+        # As text where it does not pickle, like pytest's own.
         with contextlib.suppress(OSError, ValueError):
-            pipe.send(error)
+            try:
+                pipe.send(error)
+            except pickle.PicklingError:
+                pipe.send(AssertionError("".join(traceback.format_exception(error))))
 
 
 def hold(pipe, mutex):

