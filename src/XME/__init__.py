@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from XME.Logputter import Logputter as Logger
 
 _ERRORS = (
-    "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "DomainEnded", "DomainFull", "MutexError", "NameTaken",
-    "NameUnknown", "RemoteError", "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument",
+    "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "DomainEnded", "DomainFull", "MutexError",
+    "NameTaken", "NameUnknown", "RemoteError", "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument",
     "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
 )  # fmt: skip
 _MODULES = ("ArrayOperator", "Executor", "Logputter", "errors")
@@ -57,15 +57,15 @@ _PLACES = {
 
 __all__ = [
     "XME", "Array", "ArrayOperator", "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "DomainEnded",
-    "DomainFull", "Executor", "Logger", "Logputter", "MutexError", "NameTaken", "NameUnknown", "RemoteError", "RowErrors",
-    "RowTimeout", "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback",
+    "DomainFull", "Executor", "Logger", "Logputter", "MutexError", "NameTaken", "NameUnknown", "RemoteError",
+    "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback",
     "XMEError", "attach", "build", "errors", "xmem_array",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib import metadata  # noqa: PLC0415 - it takes longer to import than all the rest here
+        from importlib import metadata  # it takes longer to import than all the rest here
 
         value: Any = metadata.version("xme-shm")
     elif name in _MODULES:

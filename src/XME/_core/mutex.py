@@ -124,7 +124,7 @@ class RobustMutex(Recoverable):
                 self._local.acquire()
             else:
                 deadline = time.monotonic() + timeout_s
-                if not self._enter_local(timeout_s):
+                if not self._local.acquire(timeout=max(0.0, timeout_s)):
                     return False
             if self._phase:
                 self._enter_again()
@@ -151,19 +151,19 @@ class RobustMutex(Recoverable):
                             self._phase = HELD
                             return True
                 words[mine] = IDLE
-            if self._take_slowly(deadline):
-                self._phase = HELD
-                return True
-            self._phase = FREE
-            self._count = 0
-            self._local.release()
+            return self._take_or_leave(deadline)
         except BaseException:
             self._undo(began)
             raise
-        return False
 
-    def _enter_local(self, timeout_s: float) -> bool:
-        return self._local.acquire(timeout=timeout_s) if timeout_s > 0 else self._local.acquire(blocking=False)
+    def _take_or_leave(self, deadline: float | None) -> bool:
+        if self._take_slowly(deadline):
+            self._phase = HELD
+            return True
+        self._phase = FREE
+        self._count = 0
+        self._local.release()
+        return False
 
     def _enter_again(self) -> None:
         if self._phase != HELD:

@@ -59,7 +59,7 @@ def parse(name: str) -> tuple[str, int] | None:
 
 def public_file(name: str) -> str:
     """Return the file name under which the registry keeps a public name of this user."""
-    import hashlib  # noqa: PLC0415 - it loads OpenSSL, and few programs name anything
+    import hashlib  # it loads OpenSSL, and few programs name anything
 
     digest = hashlib.blake2b(f"{os.geteuid()}\0{name}".encode(), digest_size=16).digest()
     return "xmn" + base64.urlsafe_b64encode(digest).decode().rstrip("=")

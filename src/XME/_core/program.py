@@ -49,7 +49,7 @@ def sweep_once() -> None:
     if not _has_swept:
         _has_swept = True
         sweep.sweep_dead_domains()
-        from XME._core import registry  # noqa: PLC0415 - a worker, who only joins, never needs it
+        from XME._core import registry  # a worker, who only joins, never needs it
 
         registry.prune()
 
@@ -106,7 +106,7 @@ def _forget_name(domain: Domain) -> None:
         inspect(domain.id).close_view()
     except DomainEnded:
         # The last one out: the domain is swept, and its public name points nowhere.
-        from XME._core import registry  # noqa: PLC0415 - few programs name anything
+        from XME._core import registry  # few programs name anything
 
         registry.remove(domain.label, domain.id)
 

@@ -70,7 +70,7 @@ class Arena:
         places, end = self._lay_out(buffers, table_at + len(data))
         start = self._room(end)
         view = self._data
-        assert view is not None  # noqa: S101 - _room has just seen to it
+        assert view is not None  # _room has just seen to it
         _HEAD.pack_into(view, start, len(data), len(buffers))
         for k, (buffer, place) in enumerate(zip(buffers, places, strict=True)):
             inside = place >= 0
@@ -168,7 +168,7 @@ class ArenaReader:
             at += _BUFFER.size
             source = view if serial == 0 else self._take_own(serial)
             buffers.append(source[offset : offset + length])
-        return pickle.loads(view[at : at + nbytes], buffers=buffers)  # noqa: S301 - our own worker wrote it
+        return pickle.loads(view[at : at + nbytes], buffers=buffers)  # our own worker wrote it
 
     def adopt_all(self, number: int, incarnation: int) -> None:
         """Map what a dead worker has left, then settle its names: results that nobody has taken yet stay readable."""

@@ -75,7 +75,7 @@ class Mappings:
                 buffers.append(own)
             else:
                 buffers.append(buffer if isinstance(buffer, bytes) else self.shared(buffer))
-        return pickle.loads(pickled.data, buffers=buffers)  # noqa: S301 - our own parent wrote it
+        return pickle.loads(pickled.data, buffers=buffers)  # our own parent wrote it
 
     @property
     def has_private(self) -> bool:
@@ -155,7 +155,7 @@ class _WholeReader:
     sequence = None
 
     def __init__(self, column: WholeColumn, mappings: Mappings) -> None:
-        from XME.ArrayOperator import Array  # noqa: PLC0415 - only columns that are cut into blocks need it
+        from XME.ArrayOperator import Array  # only columns that are cut into blocks need it
 
         values = column.values
         self._is_plain = isinstance(values, Pickled)
@@ -192,7 +192,7 @@ class _ArrayReader:
         return row * size + min(row, longer), (row + 1) * size + min(row + 1, longer)
 
     def read(self, first: int, end: int) -> Iterator[Any]:
-        import numpy as np  # noqa: PLC0415 - whoever has such a column has numpy
+        import numpy as np  # whoever has such a column has numpy
 
         column = self._column
         if column.blocks is None and len(column.shape) == 1:
@@ -201,7 +201,7 @@ class _ArrayReader:
         return map(self._part, range(first, end))
 
     def _part(self, row: int) -> Any:
-        import numpy as np  # noqa: PLC0415 - whoever has such a column has numpy
+        import numpy as np  # whoever has such a column has numpy
 
         low, high = self._bounds(row)
         column = self._column
@@ -226,7 +226,7 @@ class _BlockReader:
         if isinstance(block, list):
             return (self._mappings.load(Pickled(*found), private=True) for found in block[first:end])
         if self._latest[0] != k:
-            self._latest = k, pickle.loads(block)  # noqa: S301 - our own parent wrote it
+            self._latest = k, pickle.loads(block)  # our own parent wrote it
         return iter(self._latest[1][first:end])
 
     def read(self, first: int, end: int) -> Iterator[Any]:

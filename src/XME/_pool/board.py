@@ -169,5 +169,5 @@ def attach(domain: Domain, serials: tuple[int, int, int], workers: int) -> Board
     """
     memory_serial, wake, lock = serials
     memory = segment.attach_anew(domain, memory_serial)
-    open_ = lambda serial: Semaphore(names.name_of(domain.id, serial))  # noqa: E731
-    return Board(domain, memory, workers, open_(wake), open_(lock))
+    wake_semaphore, lock_semaphore = (Semaphore(names.name_of(domain.id, serial)) for serial in (wake, lock))
+    return Board(domain, memory, workers, wake_semaphore, lock_semaphore)

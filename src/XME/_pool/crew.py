@@ -122,7 +122,7 @@ class Crew:
         self.kill({serial for serial, member in self.members.items() if self._has_retired(member)})
 
     def _start(self, generation: int) -> None:
-        from XME._pool.cores import available_cores  # noqa: PLC0415 - asked for when there is something to share
+        from XME._pool.cores import available_cores  # asked for when there is something to share
 
         index = self._free_slots.pop()
         serial = self._next_serial
@@ -135,7 +135,7 @@ class Crew:
             domain_id=self.domain.id,
             serials=self._serials,
             workers=2 * self.size,
-            index=index,
+            slot=index,
             serial=serial,
             generation=generation,
             parent=participant.myself(),

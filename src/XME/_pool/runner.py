@@ -40,7 +40,7 @@ class Call:
         self.mappings = mappings
         self._arena = arena
         self._unreadable: BaseException | None = None
-        entries, self._log = pickle.loads(payload)  # noqa: S301 - our own parent wrote it
+        entries, self._log = pickle.loads(payload)  # our own parent wrote it
         self._entries = [_Entry(EntryPayload(*entry), mappings) for entry in entries]
         self._ends: list[int] = []
         end = 0
@@ -78,7 +78,7 @@ class Call:
             return lambda row: self.run(row, row + 1)
         try:
             function = entry.find()
-        except Exception:  # noqa: BLE001 - whatever unpickling the function raises, each row gets it as its outcome
+        except Exception:  # whatever unpickling the function raises, each row gets it as its outcome
             return lambda row: self.run(row, row + 1)
         values, integers, tags = entry.simple.sequence, self.table.values, self.table.tags
         store, store_object, fail = self._store, self._store_object, self._fail
@@ -95,7 +95,7 @@ class Call:
                         tags[row] = 1
                 else:
                     store(row, result)
-            except BaseException as error:  # noqa: BLE001 - a function may raise anything
+            except BaseException as error:  # a function may raise anything
                 fail(row, error)
 
         return run_one
@@ -131,7 +131,7 @@ class Call:
                     row = self._run_any(entry, function, row, end, shift)
             except _RowFailed as failed:
                 row = failed.row + 1
-            except BaseException as error:  # noqa: BLE001 - a function may raise anything, and so may its arguments
+            except BaseException as error:  # a function may raise anything, and so may its arguments
                 self._fail(row, error)
                 row += 1
 
@@ -142,7 +142,7 @@ class Call:
         tags = table.tags
         row = first
         try:
-            for row, value in zip(range(first, end), values, strict=False):  # noqa: B007 - needed when it raises
+            for row, value in zip(range(first, end), values, strict=False):  # needed when it raises
                 result = function(value)
                 if type(result) is int:
                     try:
@@ -162,12 +162,12 @@ class Call:
         positional, keywords = entry.argument_rows(first + shift, end + shift)
         common = entry.keywords
         try:
-            for row, args in zip(range(first, end), positional, strict=False):  # noqa: B007 - needed when it raises
+            for row, args in zip(range(first, end), positional, strict=False):  # needed when it raises
                 kwargs = common
                 if keywords:
                     kwargs = {**common, **{name: next(values) for name, values in keywords.items()}}
                 if entry.injects:
-                    from XME.ArrayOperator import inject  # noqa: PLC0415 - few functions ask for it
+                    from XME.ArrayOperator import inject  # few functions ask for it
 
                     result = function(*(given := inject(args, kwargs, self._log))[0], **given[1])
                 else:
@@ -205,7 +205,7 @@ class Call:
             place = self._arena.put(result)
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - any __reduce__ may raise anything
+        except Exception as error:  # any __reduce__ may raise anything
             reason = f"{type(error).__name__}: {error}"
             raise UnshareableResult.of(self._function_name(row), self._row_number(row), reason) from None
         self.table.places[row] = place
@@ -240,11 +240,11 @@ class Call:
             plain.__context__ = None
             # Does it survive the journey?
             data, buffers = codec.encode_result(plain)
-            pickle.loads(data, buffers=buffers)  # noqa: S301 - it was pickled here
+            pickle.loads(data, buffers=buffers)  # it was pickled here
             return self._arena.put((plain, text))
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001 - many exceptions do not pickle, or not back
+        except Exception:  # many exceptions do not pickle, or not back
             return self._arena.put((RemoteError.of(type(error).__qualname__, _said(error)), text))
 
     def close(self) -> None:
@@ -256,7 +256,7 @@ class Call:
 def _said(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - a __str__ may raise anything
+    except Exception:  # a __str__ may raise anything
         return "its __str__ fails"
 
 
@@ -273,7 +273,7 @@ def _advise(error: BaseException) -> None:
 _INT64 = 1 << 63
 
 
-class _RowFailed(Exception):  # noqa: N818 - not an error of anybody's: it tells the loop where to go on
+class _RowFailed(Exception):  # not an error of anybody's: it tells the loop where to go on
     def __init__(self, row: int) -> None:
         super().__init__(row)
         self.row = row
@@ -295,7 +295,7 @@ class _Entry:
         self._readers = {key: reader_of(column, mappings) for key, column in payload.columns.items()}
         # One split positional argument and nothing else.
         self.is_simple = list(payload.columns) == [0] and not payload.injects and self._loaded() == ({}, 1)
-        self.simple = self._readers.get(0)
+        self.simple: Any = self._readers.get(0)
 
     def _loaded(self) -> tuple[dict[Any, Any], int]:
         if self._common is None:

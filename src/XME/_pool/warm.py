@@ -171,7 +171,7 @@ def copy(source: memoryview, target: memoryview) -> None:
     if nbytes < _TWO_THREADS:
         target[:nbytes] = source
         return
-    import numpy as np  # noqa: PLC0415 - numpy copies without the GIL; whoever has such arrays has numpy
+    import numpy as np  # numpy copies without the GIL; whoever has such arrays has numpy
 
     to, of = np.frombuffer(target, np.uint8), np.frombuffer(source, np.uint8)
     half = nbytes // 2

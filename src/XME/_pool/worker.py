@@ -42,7 +42,7 @@ class Setup(NamedTuple):
     domain_id: str
     serials: tuple[int, int, int]
     workers: int
-    index: int
+    slot: int
     serial: int
     generation: int
     parent: Identity
@@ -68,13 +68,13 @@ def main(setup: Setup) -> None:
     worker = Worker(setup, board)
     worker.introduce()
     if setup.initializer is not None:
-        _initialize(setup.initializer, board, setup.index)
+        _initialize(setup.initializer, board, setup.slot)
     worker.serve()
 
 
 def _initialize(data: bytes, board: b.Board, index: int) -> None:
     try:
-        function, args = pickle.loads(data)  # noqa: S301 - our own parent wrote it
+        function, args = pickle.loads(data)  # our own parent wrote it
         function(*args)
     except BaseException:
         board.set_reason(index, f"the initializer failed: {traceback.format_exc(limit=-3)}")
@@ -89,7 +89,7 @@ class Worker:
     def __init__(self, setup: Setup, board: b.Board) -> None:
         self._setup = setup
         self._board = board
-        self._me = board.worker(setup.index)
+        self._me = board.worker(setup.slot)
         self._ids = board.ids
         self._mutex = board.mutex
         self._serial = setup.serial
@@ -230,7 +230,7 @@ class Worker:
         try:
             cancellable = bool(head[table.H_FLAGS] & table.POST_EACH)
             return Call(rows, payload, mappings, self._arena, cancellable=cancellable)
-        except BaseException as error:  # noqa: BLE001 - what is unpickled may raise anything; the rows then fail with it
+        except BaseException as error:  # what is unpickled may raise anything; the rows then fail with it
             return Call.unreadable(rows, mappings, self._arena, error)
 
     def count(self, rows: int, claims: int, nanoseconds: int) -> None:

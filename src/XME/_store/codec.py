@@ -38,7 +38,7 @@ def is_immutable(values: list[Any]) -> bool:
 @functools.cache
 def _encoder_class() -> type[Any]:
     # cloudpickle takes a while to import, and many workers never need it.
-    import cloudpickle  # noqa: PLC0415
+    import cloudpickle
 
     class Encoder(cloudpickle.Pickler):  # type: ignore[misc] # its base is untyped
         """A pickler whose reducers for certain types and what is derived from them are given by the caller."""
@@ -165,7 +165,7 @@ def travels(value: Any, reducers: dict[type, Reducer] | None = None) -> bool:
 def _why_not(value: Any, reducers: dict[type, Reducer]) -> BaseException | None:
     try:
         encode(value, reducers, lambda _raw: True)
-    except Exception as error:  # noqa: BLE001 - any failure of any __reduce__ means just that
+    except Exception as error:  # any failure of any __reduce__ means just that
         return error
     return None
 
@@ -174,7 +174,7 @@ def _find_culprit(
     path: str, value: Any, error: BaseException, reducers: dict[type, Reducer], depth: int
 ) -> tuple[str, Any, BaseException]:
     # Deeper paths help nobody, and what is inside a manager or a file is not what its user knows it by.
-    if depth < 8 and _known_kind(value) is None and getattr(error, "culprit", None) is not value:  # noqa: PLR2004
+    if depth < 8 and _known_kind(value) is None and getattr(error, "culprit", None) is not value:
         for name, part in _parts(path, value):
             reason = _why_not(part, reducers)
             if reason is not None:
@@ -193,8 +193,11 @@ def _parts(path: str, value: Any) -> list[tuple[str, Any]]:
     code = getattr(function, "__code__", None)
     if code is not None:
         return _parts_of_function(path, function, code) + _self_of(path, value)
+    kind: Any = type(value)
     state = getattr(value, "__dict__", None)
-    return [(f"{path}.{name}", part) for name, part in state.items()] if isinstance(state, dict) else []
+    # What refuses by itself says why better than its parts do.
+    is_usual = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
+    return [(f"{path}.{name}", part) for name, part in state.items()] if is_usual and isinstance(state, dict) else []
 
 
 def _self_of(path: str, value: Any) -> list[tuple[str, Any]]:
