@@ -58,8 +58,8 @@ _PLACES = {
 __all__ = [
     "XME", "Array", "ArrayOperator", "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "DomainEnded",
     "DomainFull", "Executor", "Logger", "Logputter", "MutexError", "NameTaken", "NameUnknown", "RemoteError",
-    "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback",
-    "XMEError", "attach", "build", "errors", "xmem_array",
+    "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied",
+    "WorkerTraceback", "XMEError", "attach", "build", "errors", "xmem_array",
 ]  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def _stub(parameters: _Parameters, name: str) -> Callable[..., dict[str, Any]] |
     namespace: dict[str, Any] = {"_unset": _UNSET}
     try:
         # Only names of parameters get in here, and inspect.Parameter takes nothing but identifiers for a name.
-        exec(_source(parameters), namespace)
+        exec(_source(parameters), namespace)  # noqa: S102
     except SyntaxError:
         return None
     stub: Any = namespace["stub"]
