@@ -51,7 +51,10 @@ TEXTS = {
     "overwrite": [("if epoch & 1 or words[mine] != IDLE:", "if epoch & 1:")],
     # The short way is taken after an exception, though the own word is not IDLE.
     "epoch kept after an exception": [
-        ("                self._epoch = -1\n                self._phase = FREE\n", "                self._phase = FREE\n"),
+        (
+            "                self._epoch = -1\n                self._phase = FREE\n",
+            "                self._phase = FREE\n",
+        )
     ],
     "abandon not stored": [("self._words[self._mine] = self._abandoned", "pass")],
     # What this code once did.

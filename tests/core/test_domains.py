@@ -250,7 +250,6 @@ def test_what_lives_on_after_the_end_is_told(domain):
         for attempt in (
             lambda: segment.create(other, 64, Kind.CONTAINER),
             lambda: segment.attach_anew(other, block.serial),
-            program.program_domain,
         ):
             with pytest.raises(DomainEnded):
                 attempt()
