@@ -10,6 +10,7 @@ Nothing is started before the first call, and everything that can be wrong with 
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import sys
@@ -381,7 +382,11 @@ def _split(flat: tuple[Any, ...], entries: tuple[Entry, ...]) -> tuple[tuple[Any
 
 
 def _header(pnum: int | None) -> str:
-    version = getattr(sys.modules.get("XME"), "__version__", "of unknown version")
+    try:
+        version = importlib.import_module("XME").__version__
+    except ImportError:
+        # Run from its source, without having been installed.
+        version = "of unknown version"
     workers = "workers elsewhere" if pnum is None else f"{pnum} workers"
     return (
         f"XME {version} (Xenon-Multiprocessing-Engine), Python {platform.python_version()} on {sys.platform}, "

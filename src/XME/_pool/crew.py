@@ -12,7 +12,9 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +126,7 @@ class Crew:
     def _start(self, generation: int) -> None:
         from XME._pool.cores import available_cores  # asked for when there is something to share
 
+        _refuse_while_importing()
         index = self._free_slots.pop()
         serial = self._next_serial
         self._next_serial += 1
@@ -148,7 +151,8 @@ class Crew:
         # A worker that nobody knows of could claim rows and die unnoticed: between its start and its entry, no Ctrl-C.
         with interrupts_held():
             try:
-                process.start()
+                with _main_has_its_file():
+                    process.start()
             except BaseException:
                 self._free_slots.append(index)
                 raise
@@ -326,6 +330,31 @@ class Crew:
         """Leave word that the crew's names are to be unlinked; for finalizers."""
         for serial in self._serials:
             self.domain.names.note_drop(serial, always=True)
+
+
+def _refuse_while_importing() -> None:
+    """Raise what says more than multiprocessing does if this is a worker that is still importing the program."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        msg = (
+            "a worker process imports the program to find its functions, and the program starts workers while it is "
+            "imported: put what is to run once, XME(...) and its calls, below `if __name__ == '__main__':`"
+        )
+        raise CrewFailed(msg, deaths=0, exitcode=None)
+
+
+@contextlib.contextmanager
+def _main_has_its_file() -> Iterator[None]:
+    """Let a new process not look for a program that came from standard input; its functions travel by value."""
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    if main is None or path is None or os.path.exists(path):
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = path
 
 
 def context_of(start_method: str | None) -> Any:

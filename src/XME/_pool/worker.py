@@ -6,6 +6,7 @@ last one out), and sleeps on the crew's wake semaphore. A post is a hint: it loo
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import select
@@ -56,6 +57,7 @@ def main(setup: Setup) -> None:
     """Serve until told to stop; the target of a worker process."""
     # Ctrl-C goes to every process of the terminal; what becomes of a call is its parent's decision.
     ignore_interrupts()
+    _print_whole_lines()
     _watch(setup.parent, setup.domain_id)
     inherited.cores = setup.cores
     inherited.given.update(setup.inherited)
@@ -70,6 +72,13 @@ def main(setup: Setup) -> None:
     if setup.initializer is not None:
         _initialize(setup.initializer, board, setup.slot)
     worker.serve()
+
+
+def _print_whole_lines() -> None:
+    """Write what functions print line by line: a pipe's buffer would break lines, and keep them until the end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def _initialize(data: bytes, board: b.Board, index: int) -> None:
