@@ -39,21 +39,18 @@ def fetch(key: int) -> Any:
 
 
 def _types() -> list[type]:
-    found: list[type] = []
-    for module, classes in _TYPES.items():
-        loaded = sys.modules.get(module)
-        if loaded is not None:
-            found += [getattr(loaded, name) for name in classes]
-    return found
+    # Another thread may be in the middle of importing a module; then there is nothing of its classes yet.
+    found = [getattr(sys.modules.get(module), name, None) for module, names in _TYPES.items() for name in names]
+    return [kind for kind in found if kind is not None]
 
 
 def _raw_types() -> list[type]:
     """Return the ctypes of which multiprocessing has made values without a lock."""
-    shared = sys.modules.get("multiprocessing.sharedctypes")
-    if shared is None:
+    how = getattr(sys.modules.get("multiprocessing.sharedctypes"), "reduce_ctype", None)
+    if how is None:
         return []
     registered: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined] # not in typeshed
-    return [kind for kind, reducer in registered.items() if reducer is shared.reduce_ctype]
+    return [kind for kind, reducer in list(registered.items()) if reducer is how]
 
 
 class _Rehearsal:

@@ -14,7 +14,6 @@ inside. Workers hold only its place. Which part of an argument goes where::
 from __future__ import annotations
 
 import pickle
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -64,7 +63,7 @@ class _Sender:
         return self._with_arrays(arrays.by_buffer)
 
     def _with_arrays(self, reducer: codec.Reducer) -> dict[type, codec.Reducer]:
-        numpy = sys.modules.get("numpy")
+        numpy = arrays.loaded_numpy()
         return {**self._inheritance.reducers(), **({} if numpy is None else {numpy.ndarray: reducer})}
 
     def pickled(self, value: Any) -> Pickled:
@@ -89,7 +88,7 @@ class _Sender:
             return list(values)
         if _is_shared(values):
             return WholeColumn(values, blocks)
-        numpy = sys.modules.get("numpy")
+        numpy = arrays.loaded_numpy()
         if numpy is not None and isinstance(values, numpy.ndarray) and not values.dtype.hasobject:
             return self._array_column(numpy, values, blocks)
         if blocks is None and isinstance(values, list | tuple) and all(map(_is_shared, values)):

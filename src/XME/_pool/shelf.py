@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import types
 from collections import OrderedDict
 from typing import Any
@@ -79,7 +78,7 @@ class Shelf:
             buffers.append(Buffer(segments[-1].serial, 0, raw.nbytes))
             return True
 
-        numpy = sys.modules.get("numpy")
+        numpy = arrays.loaded_numpy()
         reducers = self._inheritance.reducers() | ({} if numpy is None else {numpy.ndarray: arrays.writable})
         already = len(self._inheritance.used)
         try:

@@ -8,10 +8,17 @@ large where it should be a name, and writable where it should be a view.
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
 # Kinds of dtypes that numpy exports as buffers in any case. Structured ones may have a time inside.
 _EXPORTED = frozenset("?biufcSU")
+
+
+def loaded_numpy() -> Any:
+    """Return numpy if it is loaded: who has arrays has it. Another thread may be in the middle of importing it."""
+    numpy = sys.modules.get("numpy")
+    return numpy if hasattr(numpy, "ndarray") and hasattr(numpy, "memmap") else None
 
 
 def by_buffer(array: Any) -> Any:

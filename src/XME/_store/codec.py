@@ -134,7 +134,7 @@ def encode_result(value: Any) -> tuple[bytes, list[memoryview]]:
             return True
         return False
 
-    numpy = sys.modules.get("numpy")
+    numpy = arrays.loaded_numpy()
     if numpy is None or not arrays.is_awkward(value, numpy):
         try:
             data = pickle.dumps(value, 5, buffer_callback=callback)
