@@ -118,14 +118,12 @@ class RobustMutex(Recoverable):
             MutexError: a signal handler wants what its own thread is in the middle of taking or releasing.
         """
         began = False
-        deadline = None
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             if timeout_s is None:
                 self._local.acquire()
-            else:
-                deadline = time.monotonic() + timeout_s
-                if not self._local.acquire(timeout=max(0.0, timeout_s)):
-                    return False
+            elif not self._local.acquire(timeout=max(0.0, timeout_s)):
+                return False
             if self._phase:
                 self._enter_again()
                 return True
@@ -153,7 +151,10 @@ class RobustMutex(Recoverable):
                 words[mine] = IDLE
             return self._take_or_leave(deadline)
         except BaseException:
-            self._undo(began)
+            try:
+                self._undo(began)
+            finally:
+                self._undo(began)
             raise
 
     def _take_or_leave(self, deadline: float | None) -> bool:
@@ -175,6 +176,7 @@ class RobustMutex(Recoverable):
         self._count += 1
 
     def _undo(self, began: bool) -> None:
+        # Called twice, and the second time does nothing if the first was done: a second Ctrl-C may strike in between.
         # Once the local lock is given back, everything here is the next thread's.
         if not self._local._is_owned():  # type: ignore[attr-defined]
             return
@@ -287,7 +289,10 @@ class RobustMutex(Recoverable):
             self._count = 0
             local.release()
         except BaseException:
-            self._undo(self._phase != HELD)
+            try:
+                self._undo(self._phase != HELD)
+            finally:
+                self._undo(self._phase != HELD)
             raise
 
     def _release_foreign(self) -> None:
@@ -316,8 +321,6 @@ class RobustMutex(Recoverable):
         local = self._local
         while local._is_owned() and _recursion_count(local) > self._count:  # type: ignore[attr-defined]
             local.release()
-
-    # -- the rest --------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         """Take the mutex."""
@@ -350,8 +353,7 @@ class RobustMutex(Recoverable):
         return f"<RobustMutex {self._serial}: {state}, {waiting} waiting>"
 
     def _lose(self) -> None:
-        # What was held at a fork is the parent's, what was held in a domain that is left is free; only the forking or
-        # leaving thread can still leave its blocks here.
+        # It is the parent's now, or free; only the thread that forks or leaves can still leave its blocks here.
         if self._phase == HELD and self._local._is_owned():  # type: ignore[attr-defined]
             self._foreign += self._count
         self._forget()
@@ -372,11 +374,9 @@ _handles: weakref.WeakSet[RobustMutex] = weakref.WeakSet()
 
 
 def leave_party(party: Any) -> bool:
-    """Before this process gives up its number in a party: what this thread holds there, it holds no more.
+    """Lose what this thread holds in a party that its process leaves; True if another thread uses a mutex there.
 
-    Returns:
-        True if another thread holds one of its mutexes or is taking it: then the number must stay ours until the
-        process is gone, as a daemon thread's at the program's exit.
+    Then the number must stay ours until the process is gone: so it is with daemon threads at a program's exit.
     """
     in_use = False
     for handle in list(_handles):

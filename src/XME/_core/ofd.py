@@ -38,7 +38,12 @@ def lock(fd: int, offset: int) -> None:
 
 def unlock(fd: int, offset: int) -> None:
     """Give the byte at `offset` back; nothing happens if it was not ours."""
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, offset))
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, offset))
+    except OSError as error:
+        # Closing the descriptor has freed it already.
+        if error.errno != errno.EBADF:
+            raise
 
 
 def is_locked(fd: int, offset: int) -> bool:
