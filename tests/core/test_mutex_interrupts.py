@@ -245,7 +245,9 @@ def test_real_interrupts_at_random_times(mutex):
         for child in crew:
             assert child.hear() == "ready"
         for _ in range(150):
-            dice.choice(crew).signal(signal.SIGINT)
+            # Sometimes two or three at once: a terminal's, and a parent's that hands it on.
+            for _ in range(dice.choice([1, 1, 2, 3])):
+                dice.choice(crew).signal(signal.SIGINT)
             # Not a wait for anything: the time of the next strike is part of the dice.
             time.sleep(dice.random() * 0.004)
         assert mutex.acquire(5.0)
