@@ -48,8 +48,8 @@ GOOD = [
     "1 1 1 1 0 1 0 0",
 ]  # fmt: skip
 BIG = [
-    "2 2 0 1 0 1 0 0", "3 2 1 1 0 0 0 0", "2 1 1 2 0 0 0 0", "2 2 0 2 0 0 0 0", "2 2 1 1 1 0 0 0", "2 2 1 1 0 0 0 1", "2 2 1 1 0 1 0 0",
-    "1 1 1 2 0 1 0 0", "2 2 1 1 1 0 0 1",
+    "2 2 0 1 0 1 0 0", "3 2 1 1 0 0 0 0", "2 1 1 2 0 0 0 0", "2 2 0 2 0 0 0 0", "2 2 1 1 1 0 0 0", "2 2 1 1 0 0 0 1",
+    "2 2 1 1 0 1 0 0", "1 1 1 2 0 1 0 0", "2 2 1 1 1 0 0 1",
 ]  # fmt: skip
 
 
@@ -172,7 +172,7 @@ class Model:
         need(table.tags[k] == 0, "a row has two outcomes")
         return put(s.tables, n, table._replace(tags=put(table.tags, k, tag)))
 
-    # -- a worker --------------------------------------------------------------------------------------------------------
+    # -- a worker ------------------------------------------------------------------------------------------------------
 
     def worker(self, s, i):
         w = s.workers[i]
@@ -261,7 +261,7 @@ class Model:
         else:
             yield go(after, rest, results=put(s.results, row, 1))
 
-    # -- the parent --------------------------------------------------------------------------------------------------------
+    # -- the parent ----------------------------------------------------------------------------------------------------
 
     def parent(self, s):
         at, hand = s.parent
@@ -362,7 +362,7 @@ class Model:
                 kept = put(kept, row, s.tables[n].tags[k])
         yield s._replace(kept=kept, slots=put(s.slots, s.slots.index(n), -1), moves=s.moves + 1)
 
-    # -- the time limit ------------------------------------------------------------------------------------------------------
+    # -- the time limit ------------------------------------------------------------------------------------------------
 
     def take_mutex_in_time(self, s):
         if self.mutex_is_free(s):
@@ -403,7 +403,7 @@ class Model:
                     tables = put(tables, n, tables[n]._replace(tags=put(tables[n].tags, k, LOST)))
         yield s._replace(tables=tables, lost=lost, moves=s.moves + 1, lock="", parent=("watch", ()))
 
-    # -- cancelling, and looking without the lock ---------------------------------------------------------------------------
+    # -- cancelling, and looking without the lock ----------------------------------------------------------------------
 
     def cancel(self, s):
         at, row, _ = s.canceller
@@ -449,7 +449,7 @@ class Model:
                 need(all(self.outcome(s, row) for row in range(self.rows)), "done was said too early")
             yield s._replace(reader=("idle", (), left))
 
-    # -- all -----------------------------------------------------------------------------------------------------------------
+    # -- all -----------------------------------------------------------------------------------------------------------
 
     def moves(self, s):
         for i, w in enumerate(s.workers):

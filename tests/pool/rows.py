@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import signal
 import subprocess
@@ -40,7 +41,7 @@ def shared_counts(count):
     return XME.xmem_array((count,), dtype="int64")
 
 
-# -- rows ----------------------------------------------------------------------------------------------------------------
+# -- rows --------------------------------------------------------------------------------------------------------------
 
 
 def square(number):
@@ -107,6 +108,7 @@ def kill_myself():
 
 
 def recurse_in_c(depth=0):
+    faulthandler.disable()
     sys.setrecursionlimit(1 << 30)
     return max([depth], key=lambda _: recurse_in_c(depth + 1))
 
@@ -116,12 +118,12 @@ DEATHS = {
     "SIGKILL": (kill_myself, -signal.SIGKILL),
     "exit 3": (lambda: os._exit(3), 3),
     "exit 0": (lambda: os._exit(0), 0),
-    "segfault": (lambda: ctypes.string_at(0), -signal.SIGSEGV),
-    "abort": (os.abort, -signal.SIGABRT),
+    "segfault": (lambda: (faulthandler.disable(), ctypes.string_at(0)), -signal.SIGSEGV),
+    "abort": (lambda: (faulthandler.disable(), os.abort()), -signal.SIGABRT),
 }
 
 
-# -- in a worker, by its initializer -------------------------------------------------------------------------------------
+# -- in a worker, by its initializer -----------------------------------------------------------------------------------
 
 
 def first(path):
@@ -141,7 +143,7 @@ def fails(text):
     raise RuntimeError(text)
 
 
-# -- programs --------------------------------------------------------------------------------------------------------------
+# -- programs ----------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

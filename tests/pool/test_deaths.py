@@ -140,7 +140,7 @@ def test_a_death_in_one_threads_call_is_none_in_anothers():
         assert found["rows"] == [tuple(n * n for n in range(200))] * 20
 
 
-# -- at the start --------------------------------------------------------------------------------------------------------
+# -- at the start ------------------------------------------------------------------------------------------------------
 
 
 def test_an_initializer_that_kills_is_a_crew_that_failed(start_method):
@@ -174,7 +174,7 @@ def test_killed_idle_workers_are_no_failed_starts():
 
 def test_a_module_that_workers_cannot_import_fails_its_rows_only():
     module = types.ModuleType("nowhere_to_be_found")
-    exec("def function(row):\n    return row", module.__dict__)  # noqa: S102 - a module without a file
+    exec("def function(row):\n    return row", module.__dict__)
     sys.modules[module.__name__] = module
     try:
         with Executor(1, start_method="spawn") as executor:
@@ -187,7 +187,7 @@ def test_a_module_that_workers_cannot_import_fails_its_rows_only():
         del sys.modules[module.__name__]
 
 
-# -- between the result and its tag, in a claim ----------------------------------------------------------------------------
+# -- between the result and its tag, in a claim ------------------------------------------------------------------------
 
 
 def die_after_put(path):

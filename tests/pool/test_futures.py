@@ -1,4 +1,4 @@
-"""The contract of concurrent.futures, as its own tests have it, and what XME adds: cancel is True only if nothing ran."""
+"""The contract of concurrent.futures, as its own tests have it; cancel is True only if nothing ran."""
 
 import asyncio
 import concurrent.futures as cf
@@ -200,7 +200,7 @@ def test_asyncio_runs_in_it(executor):
     assert asyncio.run(main()) == [k * k for k in range(20)]
 
 
-# -- map -----------------------------------------------------------------------------------------------------------------
+# -- map ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunksize", [None, 1, 3, 1000])
@@ -297,7 +297,7 @@ def names_here():
     return rows.names_of(program.program_domain().id)
 
 
-# -- the end -------------------------------------------------------------------------------------------------------------
+# -- the end -----------------------------------------------------------------------------------------------------------
 
 
 def test_shutdown_waits_and_then_refuses():
@@ -389,7 +389,7 @@ def test_an_executor_does_not_pickle(executor):
     assert isinstance(executor.submit(repr, executor).exception(LIMIT_S), UnshareableArgument)
 
 
-# -- options -------------------------------------------------------------------------------------------------------------
+# -- options -----------------------------------------------------------------------------------------------------------
 
 _given = None
 

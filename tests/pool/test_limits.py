@@ -71,7 +71,7 @@ def test_a_limit_counts_while_the_board_is_full():
         assert [list(results) for results in waiting] == [[1]] * 56
 
 
-# -- workers that are stopped ----------------------------------------------------------------------------------------------
+# -- workers that are stopped ------------------------------------------------------------------------------------------
 
 
 def stop_in_release(path):
@@ -117,6 +117,7 @@ def test_a_stopped_worker_holds_up_no_time_limit(tmp_path, stop):
         error = failure_of(executor, rows.square, Array(range(100)), timeout=1.0)
 
         assert time.monotonic() - before < 8
+        # Whom the limit killed had not begun the rows of his claim: nobody died on one.
         assert isinstance(error, RowTimeout)
         assert call(executor, rows.square, Array(range(100))) == tuple(n * n for n in range(100))
 
@@ -133,7 +134,7 @@ def test_a_stopped_worker_that_goes_on_has_lost_nothing(tmp_path):
         assert future.result(rows.LIMIT_S) == 49
 
 
-# -- Ctrl-C ------------------------------------------------------------------------------------------------------------------
+# -- Ctrl-C ------------------------------------------------------------------------------------------------------------
 
 INTERACTIVE = """
 import os, sys, time

@@ -57,7 +57,8 @@ def die_at(step, path, retries, chunksize=None):
 
         assert found == EXPECTED, (step, found)
         assert max(counts) <= 1 + retries, (step, counts.tolist())
-        assert call(executor, rows.square, Array(range(6))) == (0, 1, 4, 9, 16, 25), step
+        # The step may come as late as here.
+        assert call(executor, rows.square, Array(range(6)), retries=1) == (0, 1, 4, 9, 16, 25), step
     return bool(steps[1])
 
 
@@ -65,10 +66,8 @@ def run(executor, counts, retries):
     try:
         return dict(enumerate(call(executor, text_and_count, Array(range(ROWS)), counts, retries=retries)))
     except WorkerDied as error:
-        assert not retries
-        assert counts[error.row] <= 1
-        assert error.exitcode == -signal.SIGKILL
-        return {**error.results, error.row: EXPECTED[error.row]}
+        right = not retries and error.exitcode == -signal.SIGKILL and counts[error.row] <= 1
+        return {**error.results, error.row: EXPECTED[error.row] if right else error}
 
 
 # The first worker alone runs all rows where it starts first; then a call has about so many steps.

@@ -51,6 +51,8 @@ class Member:
     pardoned: bool = False
     # It was not found any more, but its exit code has not come yet.
     missed: bool = False
+    # It was killed while it had the board's mutex, and so before it began the rows of its last claim.
+    was_claiming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ class Crew:
 
     @staticmethod
     def _is_gone(member: Member) -> bool:
-        """True if there is no such process though nobody told us its exit code: the program reaps every child itself."""
+        """True if there is no such process though nobody told us its exit code: the program reaps its children itself."""
         if member.who is not None and participant.identity_of(member.who.pid) == member.who:
             return False
         # A fork server tells the exit code a moment after the process has gone.
@@ -208,8 +210,9 @@ class Crew:
         slot = self.board.worker(member.index)
         words = slot.tolist()
         retired = bool(words[b.S_RETIRED]) and exitcode in (0, None)
-        claiming = bool(words[b.S_INCARNATION]) and self.board.mutex.is_in_hands_of(
-            words[b.S_NUMBER], words[b.S_INCARNATION]
+        claiming = member.was_claiming or (
+            bool(words[b.S_INCARNATION])
+            and self.board.mutex.is_in_hands_of(words[b.S_NUMBER], words[b.S_INCARNATION])
         )
         # What it had mapped, a child that it forked may still see.
         if words[b.S_CALL]:
@@ -261,7 +264,12 @@ class Crew:
         ]
         users = [(serial, number) for serial, incarnation, number in near if mutex.is_in_hands_of(number, incarnation)]
         holders = set(mutex.holders())
-        self.kill({serial for serial, number in users if number in holders} or {serial for serial, _ in users})
+        doomed = {serial for serial, number in users if number in holders} or {serial for serial, _ in users}
+        self.kill(doomed)
+        # Looked at now: who recovers the mutex clears its word.
+        for serial, incarnation, number in near:
+            if serial in doomed and mutex.is_in_hands_of(number, incarnation):
+                self.members[serial].was_claiming = True
 
     # -- what is known of a call -------------------------------------------------------------------------------------
 
