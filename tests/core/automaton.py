@@ -221,6 +221,7 @@ class SimulatedParty:
     """A domain as one participant sees it, each look a question to the stub."""
 
     ended = False
+    ended_words = (0,)
 
     def __init__(self, ask, number, incarnation):
         self._ask = ask

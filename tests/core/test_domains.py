@@ -682,3 +682,18 @@ def test_nothing_is_left_open(domain):
         block.unlink()
         del block
     assert count() <= before + 1
+
+
+def test_a_mutex_that_nobody_wants_is_refused_as_well_once_its_domain_has_ended():
+    domain = domain_module.create()
+    program.remember(domain)
+    mutex = shared_mutex.create(domain)
+    with mutex:
+        pass
+    domain.words[layout.W_ENDED] = 1
+    try:
+        with pytest.raises(DomainEnded):
+            mutex.acquire()
+    finally:
+        domain.words[layout.W_ENDED] = 0
+        program.leave(domain)

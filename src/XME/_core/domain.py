@@ -68,6 +68,7 @@ class Domain:
         finally:
             os.close(other)
         self.words = memoryview(self._map).cast("Q")
+        self.ended_words = self.words[layout.W_ENDED : layout.W_ENDED + 1]
         self.kind = self.words[layout.W_KIND]
 
     def _forget_membership(self) -> None:

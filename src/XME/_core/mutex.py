@@ -75,8 +75,8 @@ class RobustMutex(Recoverable):
     """
 
     __slots__ = (
-        "__weakref__", "_abandoned", "_count", "_epoch", "_foreign", "_grab", "_holding", "_local", "_mine", "_phase",
-        "_releasing", "_trying",
+        "__weakref__", "_abandoned", "_count", "_ended", "_epoch", "_foreign", "_grab", "_holding", "_local", "_mine",
+        "_phase", "_releasing", "_trying",
     )  # fmt: skip
 
     def __init__(self, party: Party, words: Any, semaphore: Any, serial: int) -> None:
@@ -87,8 +87,8 @@ class RobustMutex(Recoverable):
         self._serial = serial
         self._grab = semaphore.acquire
         self._post = semaphore.release
-        self._foreign = 0
-        self.recoveries = 0
+        self._ended = party.ended_words
+        self._foreign = self.recoveries = 0
         self._forget()
         _handles.add(self)
 
@@ -134,7 +134,7 @@ class RobustMutex(Recoverable):
             mine = self._mine
             epoch = self._epoch
             # An epoch is only kept while the own word is surely IDLE: then this look is one look less.
-            if words[0] == epoch:
+            if words[0] == epoch and not self._ended[0]:
                 words[mine] = self._trying
                 if words[0] == epoch:
                     try:

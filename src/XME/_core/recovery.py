@@ -8,6 +8,7 @@ way in holds what is given out again; clearing words that died after the second 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from XME.errors import MutexError
@@ -37,6 +38,9 @@ class Party(Protocol):
 
     def free_recovery_lock(self, serial: int) -> None:
         """Free it."""
+
+    # One word: 1 once the domain has ended.
+    ended_words: Sequence[int]
 
     @property
     def ended(self) -> bool:

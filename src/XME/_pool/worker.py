@@ -7,6 +7,7 @@ last one out), and sleeps on the crew's wake semaphore. A post is a hint: it loo
 from __future__ import annotations
 
 import io
+import contextlib
 import os
 import pickle
 import select
@@ -58,7 +59,7 @@ def main(setup: Setup) -> None:
     # Ctrl-C goes to every process of the terminal; what becomes of a call is its parent's decision.
     ignore_interrupts()
     _print_whole_lines()
-    _watch(setup.parent, setup.domain_id)
+    parent_watch.start(setup.parent, setup.domain_id)
     inherited.cores = setup.cores
     inherited.given.update(setup.inherited)
     try:
@@ -71,7 +72,8 @@ def main(setup: Setup) -> None:
     worker.introduce()
     if setup.initializer is not None:
         _initialize(setup.initializer, board, setup.slot)
-    worker.serve()
+    with contextlib.suppress(DomainEnded):
+        worker.serve()
 
 
 def _print_whole_lines() -> None:
@@ -358,41 +360,3 @@ class _Service:
             if mappings.has_private:
                 mappings.drop_private()
         return count
-
-
-# -- the parent --------------------------------------------------------------------------------------------------------
-
-
-def _watch(parent: Identity, domain_id: str) -> None:
-    """End this process when the one that started it has ended."""
-    threading.Thread(target=_await_end, args=(parent, domain_id), daemon=True, name="XME-parent-watch").start()
-
-
-def _await_end(parent: Identity, domain_id: str) -> None:
-    try:
-        pidfd = os.pidfd_open(parent.pid)
-    except (OSError, AttributeError):
-        pidfd = -1
-    while participant.is_found_alive(parent):
-        # Looked at after the descriptor was opened, so that it is not a later process's with the same pid.
-        if pidfd < 0:
-            time.sleep(0.2)
-        else:
-            poller = select.poll()
-            poller.register(pidfd, select.POLLIN)
-            poller.poll()
-    # Should a lock be held by a thread that does not go on, the sweep is left to the next program.
-    deadline = threading.Timer(_END_GRACE_S, os._exit, (1,))
-    deadline.daemon = True
-    deadline.start()
-    try:
-        # So that nobody joins between the look and the end. Who is killed while he starts his first workers has nobody
-        # else who could sweep.
-        with program._lock:
-            program.leave_all()
-            with sweep.looking_at(domain_id) as domain:
-                if domain is not None:
-                    domain.sweep_if_dead()
-            os._exit(1)
-    finally:
-        os._exit(1)
