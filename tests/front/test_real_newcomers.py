@@ -90,7 +90,10 @@ def test_missing_and_unknown_arguments_are_found_before_anything_starts():
 
     assert error_of(xme.fun, TypeError) == "work() missing 1 required positional argument: 'a'"
     assert "unexpected keyword argument 'c'" in error_of(lambda: xme.fun(1, c=2), TypeError)
-    assert error_of(lambda: xme.fun(1, 2, 3), TypeError) == "work() takes from 1 to 2 positional arguments but 3 were given"
+    assert (
+        error_of(lambda: xme.fun(1, 2, 3), TypeError)
+        == "work() takes from 1 to 2 positional arguments but 3 were given"
+    )
     assert xme._executor is None
 
 
@@ -135,9 +138,11 @@ def test_writing_into_a_plain_common_array(pool):
     for error in caught.value.exceptions:
         assert str(error) == "assignment destination is read-only"
         assert error.__notes__ == [
-            "XME: a plain array that is an argument of all rows is read-only in the workers, who share its memory. "
-            "array.copy() gives a row one of its own; XME.xmem_array(array), passed instead, is shared and writable by "
-            "all; XME.Array(array) gives each row its own part."
+            (
+                "XME: a plain array that is an argument of all rows is read-only in the workers, who share its memory. "
+                "array.copy() gives a row one of its own; XME.xmem_array(array), passed instead, is shared and "
+                "writable by all; XME.Array(array) gives each row its own part."
+            )
         ]
 
 
@@ -223,4 +228,4 @@ def test_an_initializer_that_fails_is_the_reason_that_is_given(start_method):
 
 def test_modules_that_are_called(pool):
     assert "XME.Executor.Executor" in error_of(lambda: XME.Executor(2), TypeError)
-    assert "XME.Logputter.Logputter" in error_of(lambda: XME.Logputter(), TypeError)
+    assert "XME.Logputter.Logputter" in error_of(XME.Logputter, TypeError)

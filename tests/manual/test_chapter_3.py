@@ -50,7 +50,9 @@ if __name__=="__main__":
 def test_a_local_function_and_a_lambda_work(start_method, changed):
     program = LOCAL
     if changed:
-        program = program.replace("def targetfun(x,y): # or targetfun=lambda x,y:x+y\n    return x+y", "targetfun=lambda x,y:x+y")
+        program = program.replace(
+            "def targetfun(x,y): # or targetfun=lambda x,y:x+y\n    return x+y", "targetfun=lambda x,y:x+y"
+        )
         assert program != LOCAL
 
     done = run_python(program, start_method)

@@ -13,7 +13,7 @@ from tests.helpers import run_python
 BIG = 40_000
 
 
-@pytest.fixture(scope="module", params=["fork", "spawn", "forkserver"])
+@pytest.fixture(scope="module", params=["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def pool(request):
     with XME.Executor.Executor(2, start_method=request.param) as made:
         yield made
@@ -234,7 +234,7 @@ def test_every_iterable_splits(pool, values):
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u8", "f4", "f8", "c16", "?", "M8[s]", "m8[ms]", "U5", "S3"])
-@pytest.mark.parametrize("rows", [3, BIG])
+@pytest.mark.parametrize("rows", [3, 9_000])
 def test_elements_of_an_array_keep_their_type(fork, dtype, rows):
     values = np.arange(rows).astype(dtype)
 

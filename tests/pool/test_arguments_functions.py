@@ -5,7 +5,6 @@ import math
 import operator
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import textwrap
@@ -19,7 +18,7 @@ from tests.helpers import run_python
 LARGE = 20_000
 
 
-@pytest.fixture(scope="module", params=["fork", "spawn", "forkserver"])
+@pytest.fixture(scope="module", params=["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def pool(request):
     with XME.Executor.Executor(2, start_method=request.param) as made:
         yield made
@@ -160,7 +159,7 @@ def test_more_functions_than_are_kept():
         assert [future.result(40) for future in futures] == [float(k % 30) + k for k in range(1200)]
 
 
-# -- __main__ ---------------------------------------------------------------------------------------------------------
+# -- __main__ ------------------------------------------------------------------------------------------------
 
 BODY = """
 import math, sys
@@ -238,8 +237,10 @@ def test_a_function_that_is_defined_anew_is_the_new_one(start_method):
         "import XME\ndef f(k): return k + 1",
         f"xme = XME.XME(f, start_method={start_method!r}, pnum=1)\nfirst = xme.fun(1)",
         "def f(k): return k + 2",
-        "xme.close()\n"
-        f"xme = XME.XME(f, start_method={start_method!r}, pnum=1)\nprint(first, xme.fun(1), flush=True)\nxme.close()",
+        (
+            "xme.close()\n"
+            f"xme = XME.XME(f, start_method={start_method!r}, pnum=1)\nprint(first, xme.fun(1))\nxme.close()"
+        ),
     ]
 
     done = run_python(f"CELLS = {cells!r}\n{NOTEBOOK}")
@@ -310,7 +311,7 @@ def test_a_module_that_a_worker_cannot_import_fails_rows_with_its_name(tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("No module named 'apart' 0\n", "", 0)
 
 
-# -- what functions print -------------------------------------------------------------------------------------------------
+# -- what functions print ------------------------------------------------------------------------------------
 
 PRINTS = """
 import sys

@@ -16,7 +16,7 @@ import XME
 from tests.helpers import run_python
 
 
-@pytest.fixture(params=["fork", "spawn", "forkserver"])
+@pytest.fixture(params=["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def method(request):
     return request.param
 
@@ -194,7 +194,7 @@ def test_a_lock_of_another_start_method_is_refused_and_the_pool_goes_on(pool, co
     assert run(pool, abs, -3) == (3,)
 
 
-# -- managers --------------------------------------------------------------------------------------------------------------
+# -- managers ------------------------------------------------------------------------------------------------
 
 
 def use_proxies(row, items, table, waiting, lock, event, names):
@@ -220,7 +220,7 @@ def test_proxies_of_a_manager_are_shared(pool, context):
         assert run(pool, abs, XME.Array(items)) == tuple(items)
 
 
-# -- other libraries' -----------------------------------------------------------------------------------------------------
+# -- other libraries' ----------------------------------------------------------------------------------------
 
 
 def locked(path):
@@ -250,7 +250,7 @@ def test_posix_semaphores_travel_by_name(pool):
         semaphore.close()
 
 
-# -- what cannot travel ------------------------------------------------------------------------------------------------------
+# -- what cannot travel --------------------------------------------------------------------------------------
 
 
 def take(value, *, key=None):

@@ -60,7 +60,7 @@ def total(array):
     return array.sum()
 
 
-# -- used again ------------------------------------------------------------------------------------------------------
+# -- used again ----------------------------------------------------------------------------------------------
 
 
 def test_the_next_call_of_that_shape_has_the_same_memory_under_another_name(pool):
@@ -108,7 +108,7 @@ def test_calls_of_many_shapes_keep_few_segments(pool):
     assert len(inodes(pool)) <= 64
 
 
-# -- the witnesses -----------------------------------------------------------------------------------------------------
+# -- the witnesses -------------------------------------------------------------------------------------------
 
 kept = []
 
@@ -216,7 +216,8 @@ def ask(_row):
 
 
 KEEPERS = [
-    keep, keep_in_cycle, keep_in_closure, keep_in_generator, keep_in_thread, keep_a_slice, keep_a_buffer, keep_by_ctypes,
+    keep, keep_in_cycle, keep_in_closure, keep_in_generator, keep_in_thread, keep_a_slice, keep_a_buffer,
+    keep_by_ctypes,
     keep_in_exception, keep_default,
 ]  # fmt: skip
 
@@ -288,7 +289,7 @@ def test_a_view_that_is_put_into_a_shared_array_is_a_copy(pool):
     assert (shared == 7.0).all()
 
 
-# -- children of workers --------------------------------------------------------------------------------------------------
+# -- children of workers -------------------------------------------------------------------------------------
 
 
 def fork_with(array, path):
@@ -384,7 +385,7 @@ def test_a_worker_of_a_worker_sees_its_array_unchanged(pool):
     assert wait_until(answer) == {7.0}
 
 
-# -- stopped and killed workers ---------------------------------------------------------------------------------------------
+# -- stopped and killed workers ------------------------------------------------------------------------------
 
 
 def attach_slowly(array, started):
@@ -419,7 +420,9 @@ def test_a_worker_that_is_stopped_between_claim_and_attach_sees_its_own_array(po
     marker = str(tmp_path / "stopped")
     results = []
     caller = threading.Thread(
-        target=lambda: results.append(run(pool, lambda _m, a: (a.min(), a.max()), StopsHere(marker), np.full(SIZE, 7.0)))
+        target=lambda: results.append(
+            run(pool, lambda _m, a: (a.min(), a.max()), StopsHere(marker), np.full(SIZE, 7.0))
+        )
     )
     caller.start()
     stopped = wait_until(stopped_child)
