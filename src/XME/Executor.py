@@ -102,7 +102,7 @@ class Executor(_StandardExecutor):
         if mp_context is not None and start_method is not None:
             msg = "give start_method or mp_context, not both"
             raise ValueError(msg)
-        if initializer is not None and not callable(initializer):
+        if not (initializer is None or callable(initializer)):
             msg = f"initializer must be callable, not {initializer!r}"
             raise TypeError(msg)
         self.max_workers = available_cores() if max_workers is None else _count("max_workers", max_workers)
@@ -270,7 +270,7 @@ class Executor(_StandardExecutor):
         call = engine.begin(
             ExecutionTable((entry,)), (entry,), waiter, name=lambda _row: name_of(fn), limit=chunksize or 0
         )
-        assert call is not None  # noqa: S101 - it waits for a slot
+        assert call is not None  # it waits for a slot
         return Results(engine, call, deadline).rows()
 
     # -- what is left over -------------------------------------------------------------------------------------------

@@ -11,11 +11,13 @@ import errno
 import mmap
 import os
 import sys
+import time
 from typing import Any
 
 from XME._core import names
 from XME.errors import NameTaken, SharedMemoryFull
 
+_refusing = False
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
 # Python keeps a descriptor for every mapping up to 3.12; later it can be told not to.
 _MAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
@@ -49,8 +51,19 @@ def reserve(fd: int, nbytes: int) -> None:
         os.posix_fallocate(fd, 0, nbytes)
 
 
+def refuse_names() -> None:
+    """Let no thread of this process name anything any more: it is about to end, and sweeps what there is."""
+    global _refusing
+    _refusing = True
+    # One that has just looked comes to its end.
+    time.sleep(0.002)
+
+
 def link(fd: int, path: str) -> None:
     """Give the file its name; NameTaken if that exists."""
+    if _refusing:
+        msg = "this process is ending and makes nothing new in shared memory"
+        raise RuntimeError(msg)
     try:
         # A directory descriptor, though unused with absolute paths, is what makes Python call linkat, which follows
         # the link from /proc to a file that has no name.

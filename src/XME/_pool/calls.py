@@ -241,7 +241,7 @@ def _result(take: Callable[[int], Any], place: int, where: Callable[[], tuple[st
         return take(place)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - what a result unpickles to is the user's; it may raise anything here
+    except Exception as error:  # what a result unpickles to is the user's; it may raise anything here
         unshareable = UnshareableResult.of(*where(), f"it does not unpickle: {type(error).__name__}: {error}")
         unshareable.__cause__ = error
         return Failure(unshareable)
@@ -254,7 +254,7 @@ def _failure(take: Callable[[int], Any], place: int) -> Failure:
         error, text = take(place)
     except MemoryError:
         raise
-    except Exception as found:  # noqa: BLE001 - its class may behave otherwise here than where it was tried
+    except Exception as found:  # its class may behave otherwise here than where it was tried
         return Failure(found)
     error.__cause__ = WorkerTraceback(f"\n{text}")
     return Failure(error)

@@ -152,7 +152,7 @@ class Dispatcher:
         return True
 
     def _useful_workers(self) -> int:
-        return sum(call.claimable() for call in self.running) if len(self.running) < 2 else self.crew.size  # noqa: PLR2004
+        return sum(call.claimable() for call in self.running) if len(self.running) < 2 else self.crew.size
 
     def _wake(self, rows: int) -> None:
         for _ in range(min(rows, self.crew.size)):

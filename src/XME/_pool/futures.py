@@ -121,7 +121,7 @@ class FutureRunner:
                 ExecutionTable(entries), entries, self._waiter, name=names.__getitem__, limit=1, post_each=True,
                 deadline=0.0,
             )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - what one row's arguments raise is that row's outcome
+        except Exception as error:  # what one row's arguments raise is that row's outcome
             self._begin_alone(batch, error)
             return True
         except BaseException:
@@ -171,7 +171,7 @@ class FutureRunner:
                 else:
                     self.dispatcher.watch()
             self._resolve()
-        except Exception as error:  # noqa: BLE001 - whoever waits for a future must not wait for ever
+        except Exception as error:  # whoever waits for a future must not wait for ever
             self._break(error)
 
     def _resolve(self) -> None:

@@ -6,21 +6,19 @@ last one out), and sleeps on the crew's wake semaphore. A post is a hint: it loo
 
 from __future__ import annotations
 
-import io
 import contextlib
+import io
 import os
 import pickle
-import select
 import sys
-import threading
 import time
 import traceback
 from typing import Any, NamedTuple
 
-from XME._core import participant, program, segment, sweep
+from XME._core import program, segment
 from XME._core.participant import Identity
 from XME._pool import board as b
-from XME._pool import inherited, table
+from XME._pool import inherited, parent_watch, table
 from XME._pool.arena import Arena
 from XME._pool.arguments import Mappings
 from XME._pool.interrupts import ignore_interrupts
@@ -33,7 +31,6 @@ _IDLE_S = 0.2
 _CLAIM_S = 0.004
 # A claim is at most so many times as large as the one before: the first rows may be the cheap ones.
 _GROWTH = 8
-_END_GRACE_S = 1.0
 # How long a worker that has just run something looks for more before it sleeps.
 SPIN_S = 60e-6 if (os.cpu_count() or 1) > 1 else 0.0
 
