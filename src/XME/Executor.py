@@ -9,8 +9,8 @@
       |  wakes the crew (a semaphore)                          claims   <------------------  claim rows themselves, in
       |                                                                                      pieces that shrink towards
       |                                                                                      the end: one 8-byte store
-      |                                                        values   <------------------  run the row; its result whole,
-      |  sleeps on a semaphore of its own                      tags     <------------------  then its tag: one store
+      |                                                        values   <------------------  run it; the result whole, then
+      |  sleeps on a semaphore of its own                      tags     <------------------  its tag: one store
       |  <-------------------------------------------------    (posted when nothing is left to claim)
       v                                                      arenas     <------------------  large results, written once
     results: numbers read in one go, arrays as views
@@ -35,13 +35,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as _StandardExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from XME._core import program
 from XME._core.callable_module import name_the_class
-from XME._pool import ending
+from XME._pool import ending, statistics
 from XME._pool.calls import Failure, RunningCall, split_outcomes
 from XME._pool.cores import available_cores
 from XME._pool.crew import Crew, context_of
@@ -50,29 +49,11 @@ from XME._pool.foreign import raise_failures
 from XME._pool.futures import FutureRunner
 from XME._pool.progress import ProgressBar
 from XME._pool.results import Results
+from XME._pool.statistics import Statistics
 from XME.ArrayOperator import Array, Entry, ExecutionTable, name_of
 from XME.errors import CrewFailed, RowTimeout
 
 __all__ = ["Executor", "Statistics"]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What an executor has done so far.
-
-    Attributes:
-        rows, claims: how many rows were run, in how many claims.
-        bytes_pickled: bytes of pickles, of arguments and results.
-        bytes_shared: bytes of large buffers that were put into shared memory, of arguments and results.
-        working_s, waiting_s: seconds that each worker (by its number) ran rows, and slept.
-    """
-
-    rows: int
-    claims: int
-    bytes_pickled: int
-    bytes_shared: int
-    working_s: dict[int, float]
-    waiting_s: dict[int, float]
 
 
 class Executor(_StandardExecutor):
@@ -97,12 +78,12 @@ class Executor(_StandardExecutor):
     """
 
     def __init__(self, max_workers: int | None = None, *, start_method: str | None = None,
-                 initializer: Callable[..., Any] | None = None, initargs: tuple[Any, ...] = (),
+                 initializer: Any = None, initargs: tuple[Any, ...] = (),
                  max_tasks_per_child: int | None = None, mp_context: Any = None) -> None:  # fmt: skip
         if mp_context is not None and start_method is not None:
             msg = "give start_method or mp_context, not both"
             raise ValueError(msg)
-        if not (initializer is None or callable(initializer)):
+        if initializer is not None and not callable(initializer):
             msg = f"initializer must be callable, not {initializer!r}"
             raise TypeError(msg)
         self.max_workers = available_cores() if max_workers is None else _count("max_workers", max_workers)
@@ -157,7 +138,7 @@ class Executor(_StandardExecutor):
         waiters: list[tuple[Dispatcher, int]] = []
         try:
             for place, entries, offset in self._divided(table, engine):
-                waiter = place.take_waiter()
+                waiter = place.waiters.take()
                 waiters.append((place, waiter))
                 call = place.begin(
                     table, entries, waiter, name=partial(_name, table, offset), deadline=deadline,
@@ -178,9 +159,11 @@ class Executor(_StandardExecutor):
             place.finish(call)
         while waiters:
             place, waiter = waiters.pop()
-            place.return_waiter(waiter)
+            place.waiters.give(waiter)
 
-    def _divided(self, table: ExecutionTable, engine: Dispatcher) -> Iterator[tuple[Dispatcher, tuple[Entry, ...], int]]:
+    def _divided(
+        self, table: ExecutionTable, engine: Dispatcher
+    ) -> Iterator[tuple[Dispatcher, tuple[Entry, ...], int]]:
         if table.guard is not None:
             yield self._guard_dispatcher(), (table.guard,), table.row_count
         if table.row_count:
@@ -193,7 +176,9 @@ class Executor(_StandardExecutor):
                 self._beside._initializer = self._initializer
         return self._beside._dispatcher()
 
-    def _gather(self, table: ExecutionTable, begun: list[tuple[Dispatcher, RunningCall]], deadline: float | None) -> list[Any]:  # fmt: skip
+    def _gather(
+        self, table: ExecutionTable, begun: list[tuple[Dispatcher, RunningCall]], deadline: float | None
+    ) -> list[Any]:
         """Wait for all calls, the functions' before the guard's; returns the outcomes in row order."""
         bar = ProgressBar(table.row_count) if table.progress else None
         outcomes: list[Any] = []
@@ -266,7 +251,7 @@ class Executor(_StandardExecutor):
         engine = self._dispatcher()
         entry = Entry(fn, tuple(cut), {}, rows)
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiter = engine.take_waiter()
+        waiter = engine.waiters.take()
         call = engine.begin(
             ExecutionTable((entry,)), (entry,), waiter, name=lambda _row: name_of(fn), limit=chunksize or 0
         )
@@ -282,18 +267,7 @@ class Executor(_StandardExecutor):
 
     def statistics(self) -> Statistics:
         """Return what has been done so far, as a frozen record."""
-        engine = self._engine
-        counts = {} if engine is None else engine.counts()
-        pickled = 0 if engine is None else engine.pickled
-        shared = 0 if engine is None else engine.shared
-        return Statistics(
-            rows=sum(found[0] for found in counts.values()),
-            claims=sum(found[1] for found in counts.values()),
-            bytes_pickled=pickled + sum(found[5] for found in counts.values()),
-            bytes_shared=shared + sum(found[4] for found in counts.values()),
-            working_s={serial: found[2] / 1e9 for serial, found in counts.items()},
-            waiting_s={serial: found[3] / 1e9 for serial, found in counts.items()},
-        )
+        return statistics.of(self._engine)
 
     def __repr__(self) -> str:
         """Say how many workers there are."""
@@ -332,7 +306,7 @@ class Executor(_StandardExecutor):
         self._finalizer.detach()
         ending.forget(self)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Shut down and wait; after a Ctrl-C nothing is waited for: what runs is ended."""
         if kind is KeyboardInterrupt:
             self._abort()
@@ -363,7 +337,7 @@ def _keep(begun: list[tuple[Dispatcher, RunningCall]], place: Dispatcher, call: 
 
 
 def _end_stale(engine: Dispatcher) -> None:
-    """End this thread's former calls that a Ctrl-C left on the board: it may strike in a clean-up, or before its start."""
+    """End this thread's former calls that a Ctrl-C left on the board: it may strike in a clean-up, or before it."""
     me = threading.get_ident()
     stale = [call for call in list(engine.running) if call.owner == me]
     if not stale or _is_in_execute():
@@ -371,11 +345,11 @@ def _end_stale(engine: Dispatcher) -> None:
     for call in stale:
         engine.abort(call, _interrupted)
         engine.finish(call)
-        engine.return_waiter(call.waiter)
+        engine.waiters.give(call.waiter)
 
 
 def _is_in_execute() -> bool:
-    """True if this thread is in the middle of another `execute`: a signal handler or an argument's own pickling runs."""
+    """True if this thread is in the middle of another `execute`: a signal handler or an argument's pickling runs."""
     frame = inspect.currentframe()
     found = 0
     while frame is not None:
@@ -392,7 +366,9 @@ def _interrupted(_row: int) -> BaseException:
     return KeyboardInterrupt("the call was interrupted")
 
 
-def _timeout_error(table: ExecutionTable, late: tuple[int, ...], results: dict[int, Any], failures: dict[int, BaseException]) -> RowTimeout:  # fmt: skip
+def _timeout_error(
+    table: ExecutionTable, late: tuple[int, ...], results: dict[int, Any], failures: dict[int, BaseException]
+) -> RowTimeout:
     error = RowTimeout.of(table.timeout or 0.0, late, results)
     error.__dict__["failures"] = {row: found for row, found in failures.items() if row not in set(late)}
     return error

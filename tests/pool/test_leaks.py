@@ -124,4 +124,4 @@ def test_posts_do_not_pile_up():
             rows.call(executor, rows.square, Array(range(4)))
         engine = executor._engine
         assert engine.crew.board.wake._raw.value < 5000
-        assert all(engine.crew.board.waiter(serial)._raw.value < 20 for serial in engine._free_waiters)
+        assert all(engine.crew.board.waiter(serial)._raw.value < 20 for serial in engine.waiters._free)

@@ -8,7 +8,6 @@ way in holds what is given out again; clearing words that died after the second 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from XME.errors import MutexError
@@ -40,7 +39,7 @@ class Party(Protocol):
         """Free it."""
 
     # One word: 1 once the domain has ended.
-    ended_words: Sequence[int]
+    ended_words: Any
 
     @property
     def ended(self) -> bool:

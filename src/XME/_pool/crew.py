@@ -182,7 +182,7 @@ class Crew:
 
     @staticmethod
     def _is_gone(member: Member) -> bool:
-        """True if there is no such process though nobody told us its exit code: the program reaps its children itself."""
+        """True if there is no such process though nobody told us its exit code: the program reaps children itself."""
         if member.who is not None and participant.identity_of(member.who.pid) == member.who:
             return False
         # A fork server tells the exit code a moment after the process has gone.

@@ -22,14 +22,14 @@ from typing import Any
 
 from XME._core.domain import Domain
 from XME._pool import board as b
-from XME._pool import leftovers
+from XME._pool import leftovers, warm
 from XME._pool import table as t
-from XME._pool import warm
 from XME._pool.calls import PENDING, RunningCall
 from XME._pool.crew import Crew
 from XME._pool.payload import send
 from XME._pool.shelf import Shelf
 from XME._pool.tables import Tables, unread_places
+from XME._pool.waiters import Waiters
 from XME.ArrayOperator import Entry, ExecutionTable
 
 # How long a caller sleeps before it looks for deaths, should no post come.
@@ -53,7 +53,7 @@ class Dispatcher:
         self._sending = threading.RLock()
         self._slot_freed = threading.Condition(self.lock)
         self.tables = Tables(crew, self.warm)
-        self._free_waiters: list[int] = []
+        self.waiters = Waiters(domain, crew.board)
         self.running: list[RunningCall] = []
         self.pickled = 0
         self.shared = 0
@@ -66,27 +66,6 @@ class Dispatcher:
         # True once its executor is gone.
         self.dropped = False
         self._posts = 0
-
-    # -- waiters -----------------------------------------------------------------------------------------------------
-
-    def take_waiter(self) -> int:
-        """Return the serial number of a semaphore that nobody else waits on."""
-        with self.lock:
-            if self._free_waiters:
-                return self._free_waiters.pop()
-        serial, semaphore = b.new_semaphore(self.domain, 0)
-        semaphore.close()
-        return serial
-
-    def return_waiter(self, serial: int) -> None:
-        """Give a waiter back; a post that comes late is a spurious wake-up of the next one."""
-        # Each call leaves posts behind: nobody would ever fall asleep after enough of them.
-        self.crew.board.waiter(serial).drain()
-        with self.lock:
-            if self._closed:
-                self.domain.names.unlink(serial)
-            else:
-                self._free_waiters.append(serial)
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
@@ -356,7 +335,7 @@ class Dispatcher:
             self._abandoned.remove(call)
             call.give_up(lambda _row: InterruptedError())
             self.finish(call)
-            self.return_waiter(call.waiter)
+            self.waiters.give(call.waiter)
 
     def _is_over(self, call: RunningCall) -> bool:
         """True if no row of a call runs or will run."""
@@ -383,8 +362,7 @@ class Dispatcher:
             return
         self.crew.tell_to_end()
         self.crew.note_drop()
-        for serial in self._free_waiters:
-            self.domain.names.note_drop(serial, always=True)
+        self.waiters.note_drop()
         self.crew.reap_soon()
 
     def drain(self) -> None:
@@ -404,8 +382,6 @@ class Dispatcher:
             self._closed = True
             self.crew.end()
             self._end_abandoned()
-            for serial in self._free_waiters:
-                self.domain.names.unlink(serial)
-            self._free_waiters.clear()
+            self.waiters.close()
             self._forget_results()
         self.clean()

@@ -1,6 +1,7 @@
 """Dispatchers whose executor was dropped while somebody still wanted results, or rows were still to be run.
 
-A finalizer can only leave word; what is here is looked after by the next call of any executor, and at the program's end.
+A finalizer can only leave word; what is here is looked after by the next call of any executor, and at the program's
+end.
 """
 
 from __future__ import annotations

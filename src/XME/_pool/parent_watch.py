@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -48,16 +49,14 @@ def _leave(domain_id: str) -> None:
     memory.refuse_names()
     with program._lock:
         domain = program.known(domain_id)
-        if domain is None:
-            # Killed while it started its first workers, the parent has left nobody else who could sweep.
-            with sweep.looking_at(domain_id) as deserted:
-                if deserted is not None:
-                    deserted.sweep_if_dead()
-            os._exit(1)
-        with domain.lock:
+        with contextlib.nullcontext() if domain is None else domain.lock:
             # While a thread is on its way through a mutex it is still there, and nobody could sweep.
-            while domain.joined:
+            while domain is not None and domain.joined:
                 domain.leave(in_use=mutex.leave_party(domain))
                 time.sleep(_PAUSE_S)
             program.leave_all()
+            # A worker that had not joined yet may be the only one who can: the parent was killed while it started it.
+            with sweep.looking_at(domain_id) as deserted:
+                if deserted is not None:
+                    deserted.sweep_if_dead()
             os._exit(1)

@@ -58,7 +58,7 @@ class Results:
         if call is not None:
             call.collected = True
             self._engine.finish(call)
-            self._engine.return_waiter(call.waiter)
+            self._engine.waiters.give(call.waiter)
 
     def close(self) -> None:
         """Give up the rest: what nobody has claimed is never run."""
