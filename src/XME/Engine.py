@@ -10,12 +10,8 @@ Nothing is started before the first call, and everything that can be wrong with 
 
 from __future__ import annotations
 
-import importlib
 import os
-import platform
-import sys
 import threading
-import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +22,7 @@ from typing import Any, ClassVar, Self
 from XME._pool.calling import Binder
 from XME._pool.cores import available_cores
 from XME._pool.foreign import ForeignRunner, slots_of
+from XME._pool.header import header
 from XME._pool.options import Calling, Options, check_executor, check_functions, entries_of, guard_arguments
 from XME.ArrayOperator import Array, Entry, ExecutionTable, name_of
 from XME.Logputter import Logputter
@@ -147,9 +144,9 @@ class XME:
         to_screen = options.show_version_info and options.print_in_screen
         if self.logobj is not None:
             if to_screen or self.logobj.logfile is not None:
-                self.logobj.write_header(_header(self.pnum), to_screen=to_screen)
+                self.logobj.write_header(header(self.pnum), to_screen=to_screen)
         elif to_screen:
-            Logputter().write_header(_header(self.pnum), to_screen=True)
+            Logputter().write_header(header(self.pnum), to_screen=True)
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -379,19 +376,6 @@ def _split(flat: tuple[Any, ...], entries: tuple[Entry, ...]) -> tuple[tuple[Any
         parts.append(flat[start : start + entry.rows])
         start += entry.rows
     return tuple(parts)
-
-
-def _header(pnum: int | None) -> str:
-    try:
-        version = importlib.import_module("XME").__version__
-    except ImportError:
-        # Run from its source, without having been installed.
-        version = "of unknown version"
-    workers = "workers elsewhere" if pnum is None else f"{pnum} workers"
-    return (
-        f"XME {version} (Xenon-Multiprocessing-Engine), Python {platform.python_version()} on {sys.platform}, "
-        f"{workers}, pid {os.getpid()}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    )
 
 
 def _settle_in_child() -> None:
