@@ -9,8 +9,8 @@
       |  wakes the crew (a semaphore)                          claims   <------------------  claim rows themselves, in
       |                                                                                      pieces that shrink towards
       |                                                                                      the end: one 8-byte store
-      |                                                        values   <------------------  run it; the result whole, then
-      |  sleeps on a semaphore of its own                      tags     <------------------  its tag: one store
+      |                                                        values   <------------------  run it; when its result is
+      |  sleeps on a semaphore of its own                      tags     <------------------  whole, its tag: one store
       |  <-------------------------------------------------    (posted when nothing is left to claim)
       v                                                      arenas     <------------------  large results, written once
     results: numbers read in one go, arrays as views
