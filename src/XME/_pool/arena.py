@@ -65,6 +65,8 @@ class Arena:
             SharedMemoryFull: there is no room.
             Exception: whatever pickling raises.
         """
+        if codec.is_simple(value):
+            return self._put_simple(pickle.dumps(value, 5))
         data, buffers = codec.encode_result(value)
         table_at = _HEAD.size + _BUFFER.size * len(buffers)
         places, end = self._lay_out(buffers, table_at + len(data))
@@ -81,6 +83,16 @@ class Arena:
             self.shared += buffer.nbytes
         view[start + table_at : start + table_at + len(data)] = data
         self.pickled += len(data)
+        return self._current << _OFFSET_BITS | start // _UNIT
+
+    def _put_simple(self, data: bytes) -> int:
+        nbytes = len(data)
+        start = self._room(_HEAD.size + nbytes)
+        view = self._data
+        assert view is not None  # _room has just seen to it
+        _HEAD.pack_into(view, start, nbytes, 0)
+        view[start + _HEAD.size : start + _HEAD.size + nbytes] = data
+        self.pickled += nbytes
         return self._current << _OFFSET_BITS | start // _UNIT
 
     @staticmethod
@@ -158,9 +170,12 @@ class ArenaReader:
     def take(self, word: int) -> Any:
         """Return the result that a word finds; its large arrays are views of the arena, writable and nobody else's."""
         chunk = self.adopt(word >> _OFFSET_BITS)
-        view = chunk.data
         start = (word & ((1 << _OFFSET_BITS) - 1)) * _UNIT
-        nbytes, count = _HEAD.unpack_from(view, start)
+        nbytes, count = _HEAD.unpack_from(chunk.map, segment.HEADER_BYTES + start)
+        if not count:
+            first = segment.HEADER_BYTES + start + _HEAD.size
+            return pickle.loads(chunk.map[first : first + nbytes])  # our own worker wrote it
+        view = chunk.data
         at = start + _HEAD.size
         buffers = []
         for _ in range(count):

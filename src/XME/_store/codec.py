@@ -117,6 +117,12 @@ def encode_each(values: Iterable[Any], reducers: dict[type, Reducer]) -> Iterato
         file.truncate()
 
 
+def is_simple(value: Any) -> bool:
+    """True if the plain pickler takes a value as it is: a plain one, or a tuple or list of such."""
+    kind = type(value)
+    return kind in PLAIN_TYPES or ((kind is tuple or kind is list) and PLAIN_TYPES.issuperset(map(type, value)))
+
+
 def encode_result(value: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle a result; returns the bytes and its large buffers, which are not copied yet."""
     large: list[memoryview] = []
