@@ -9,7 +9,6 @@ import time
 import pytest
 
 from tests.helpers import PATIENCE_S, children, describe, end_processes, wait_until, xme_names
-from XME._core import names, sweep
 
 # A name in shared memory or the pid of a child, and the test after which it was there first.
 _first_seen: dict[str | int, str] = {}
@@ -77,11 +76,14 @@ def _no_name_is_left():
 
 def _is_in_use(name):
     """True if the name is another living program's: no child of ours is left that could still use one of ours."""
+    # Not above: this module's handler must be registered before multiprocessing's, to run after it.
+    from XME._core import names, sweep
+
     parsed = names.parse(name.removeprefix("sem."))
     if parsed is None:
         return False
     with sweep.looking_at(parsed[0]) as domain:
-        return domain is not None and bool(domain.living())
+        return domain is not None and any(domain.identity(number).pid != _pid for number in domain.living())
 
 
 def _fail_at_exit(left):
