@@ -27,6 +27,8 @@ def _collect_garbage(request):
     """Run finalizers inside the test whose objects they belong to, and note what is new after it, to be able to say."""
     yield
     gc.collect()
+    # What survives its test belongs to its module or to the session: later collections need not look at it again.
+    gc.freeze()
     for found in (xme_names() - _names_before) | _child_pids():
         _first_seen.setdefault(found, request.node.nodeid)
 
@@ -37,16 +39,11 @@ def _child_pids():
         return set(map(int, file.read().split()))
 
 
-def pytest_collection_finish():
-    """What is there before the first test is no test's garbage: collections need not look at it again and again."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _no_process_is_left():
     """End what still runs after the last test, and fail the run with its name."""
     yield
+    gc.unfreeze()
     gc.collect()
     try:
         wait_until(lambda: not children())
