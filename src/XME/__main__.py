@@ -223,5 +223,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _command() -> int:
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); the interpreter flushes once more at its end, which must go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_command())
