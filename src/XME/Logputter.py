@@ -13,7 +13,6 @@ import fcntl
 import os
 import select
 import sys
-import tempfile
 import threading
 import time as _clock
 from collections.abc import Iterator
@@ -43,6 +42,9 @@ os.register_at_fork(after_in_child=_Threads.renew)
 
 
 def _stand_in() -> int:
+    # Slow to import, and only systems without record locks on pipes come here.
+    import tempfile
+
     name = os.path.join(tempfile.gettempdir(), f"XME-screen-{os.getuid()}.lock")
     return os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 

@@ -97,4 +97,3 @@ if not _is_worker():
     # A program that imports XME is about to start workers: what that takes is loaded now, and not in its first call.
     importlib.import_module("XME.Engine")
     importlib.import_module("XME.Executor")
-    importlib.import_module("cloudpickle")

@@ -143,7 +143,7 @@ def test_where_there_are_no_record_locks_a_file_stands_in(monkeypatch, tmp_path,
             raise OSError(errno.ENOTSUP, "no locks here")
         return real(fd, command, *rest)
 
-    monkeypatch.setattr(XME.Logputter.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     os.close(XME.Logputter._stand_in())
     stand_in = tmp_path / f"XME-screen-{os.getuid()}.lock"
     before = len(os.listdir("/dev/fd"))
