@@ -184,10 +184,6 @@ class RunningCall:
                 return _read_row(part, k, take, self.name) if part.table.tags[k] else PENDING
         return PENDING
 
-    def tag(self, row: int) -> int:
-        """Return the tag of a row of the first table."""
-        return self.parts[0].table.tags[row]
-
 
 PENDING = object()
 _MOVED = object()

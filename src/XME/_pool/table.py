@@ -105,18 +105,6 @@ class Table:
             first = end
         return found
 
-    def claimants(self) -> dict[int, list[range]]:
-        """Return for each worker with claims its rows."""
-        found: dict[int, list[range]] = {}
-        first = 0
-        for word in self.claims.tolist():
-            if not word:
-                break
-            end = word >> SERIAL_BITS
-            found.setdefault(word & _WORKER, []).append(range(first, end))
-            first = end
-        return found
-
     def undone(self, rows: range) -> list[int]:
         """Return those of a range of rows that have no outcome."""
         tags = bytes(self.tags[rows.start : rows.stop])
