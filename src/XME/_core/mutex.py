@@ -32,9 +32,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from typing import Any, Self
 
+from XME._core.handles import handles as _handles
+from XME._core.handles import recursion_count as _recursion_count
 from XME._core.recovery import (
     ABANDONED,
     EPOCH,
@@ -352,48 +353,27 @@ class RobustMutex(Recoverable):
         state = f"held by participant {holders[0]}" if holders else "free"
         return f"<RobustMutex {self._serial}: {state}, {waiting} waiting>"
 
-    def _lose(self) -> None:
+    @property
+    def is_used(self) -> bool:
+        """True while a thread of this process holds the mutex or is on its way in or out."""
+        return self._phase != FREE
+
+    @property
+    def is_used_here(self) -> bool:
+        """True if that thread is the calling one."""
+        return bool(self._local._is_owned())  # type: ignore[attr-defined]
+
+    def unlearn(self) -> None:
+        """Let the next acquire take the long way, which joins anew."""
+        self._epoch = -1
+
+    def lose(self) -> None:
+        """Forget what is held: the process has forked, or leaves the party."""
         # It is the parent's now, or free; only the thread that forks or leaves can still leave its blocks here.
         if self._phase == HELD and self._local._is_owned():  # type: ignore[attr-defined]
             self._foreign += self._count
         self._forget()
 
 
-def _recursion_count(local: Any) -> int:
-    # RLock tells its depth by name only from Python 3.12 on; its repr always has.
-    if hasattr(local, "_recursion_count"):
-        return int(local._recursion_count())
-    return int(repr(local).rpartition("count=")[2].split()[0])
-
-
 def _slice(deadline: float | None) -> float:
     return SLICE_S if deadline is None else max(0.0, min(SLICE_S, deadline - time.monotonic()))
-
-
-_handles: weakref.WeakSet[RobustMutex] = weakref.WeakSet()
-
-
-def leave_party(party: Any) -> bool:
-    """Lose what this thread holds in a party that its process leaves; True if another thread uses a mutex there.
-
-    Then the number must stay ours until the process is gone: so it is with daemon threads at a program's exit.
-    """
-    in_use = False
-    for handle in list(_handles):
-        if handle._party is party:
-            # In this order: acquire says TAKING first and then reads the epoch.
-            handle._epoch = -1
-            if handle._phase != FREE:
-                if handle._local._is_owned():  # type: ignore[attr-defined]
-                    handle._lose()
-                else:
-                    in_use = True
-    return in_use
-
-
-def _after_fork_in_child() -> None:
-    for handle in list(_handles):
-        handle._lose()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

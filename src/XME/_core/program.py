@@ -13,7 +13,7 @@ import threading
 
 from XME._core import layout, sweep
 from XME._core.domain import Domain, create, inspect
-from XME._core.mutex import leave_party
+from XME._core.handles import leave_party
 from XME.errors import DomainEnded
 
 _domains: dict[str, Domain] = {}

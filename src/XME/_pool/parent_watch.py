@@ -8,7 +8,7 @@ import select
 import threading
 import time
 
-from XME._core import memory, mutex, participant, program, sweep
+from XME._core import handles, memory, participant, program, sweep
 from XME._core.participant import Identity
 
 # How long the clearing away may take. Should a lock be held by a thread that does not go on, the next program sweeps.
@@ -52,7 +52,7 @@ def _leave(domain_id: str) -> None:
         with contextlib.nullcontext() if domain is None else domain.lock:
             # While a thread is on its way through a mutex it is still there, and nobody could sweep.
             while domain is not None and domain.joined:
-                domain.leave(in_use=mutex.leave_party(domain))
+                domain.leave(in_use=handles.leave_party(domain))
                 time.sleep(_PAUSE_S)
             program.leave_all()
             # A worker that had not joined yet may be the only one who can: the parent was killed while it started it.
