@@ -8,6 +8,7 @@ one of that class, so that ``except MemoryError`` or ``except TimeoutError`` cat
 from __future__ import annotations
 
 import signal as _signal
+import time as _time
 from typing import Any
 
 
@@ -136,8 +137,80 @@ class NameUnknown(XMEError, FileNotFoundError):
                    "ended; `python -m XME ls` lists what there is", name=name)
 
 
+class ShortLived(XMEError, ValueError):
+    """A container that may end first was put into one that may outlive it. Fields: ``container``, ``value``."""
+
+    container: str
+    value: str
+
+    @classmethod
+    def of(cls, container: str, value: str) -> ShortLived:
+        """Make the error from the name of the container and the text of what was put in."""
+        return cls(f"{value} cannot be put into the shared container {container!r}: it may end before that does; store a "
+                   "plain copy, or make the outer one with nested=True and store plain lists and dicts",
+                   container=container, value=value)
+
+
 class MutexError(XMEError, RuntimeError):
     """A mutex was used in a way that cannot work: released by a stranger, or taken inside its own taking."""
+
+
+class Deadlock(XMEError, RuntimeError):
+    """Threads wait for each other in a circle. Field: ``cycle``, one dict for each, this thread's first.
+
+    Each has ``process`` (its name), ``pid``, ``thread``, ``operator`` (or None), what it ``holds`` that the one before
+    it wants (the first: the last one), what it ``waits_for``, and ``since`` when (seconds since the epoch).
+    """
+
+    cycle: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, cycle: list[dict[str, Any]]) -> Deadlock:
+        """Make the error from the cycle."""
+        told = ", and ".join(map(_waiting, cycle))
+        message = (
+            f"deadlock: {told}; this wait has been given up, so let go of what is held and try again, and take locks "
+            "in the same order everywhere"
+        )
+        return cls(message, cycle=cycle)
+
+
+def _waiting(link: dict[str, Any]) -> str:
+    operator = "" if link["operator"] is None else f", operator {link['operator']}"
+    since = _time.strftime("%H:%M:%S", _time.localtime(link["since"]))
+    return (
+        f"process {link['process']} (pid {link['pid']}, thread {link['thread']}{operator}) holds {link['holds']} and "
+        f"waits for {link['waits_for']} since {since}"
+    )
+
+
+class LockTimeout(XMEError, TimeoutError):
+    """A lock was not had in time. Fields: ``lock``, ``operator``, ``timeout`` (s), ``holder`` (text, or None)."""
+
+    lock: str
+    operator: str
+    timeout: float
+    holder: str | None
+
+    @classmethod
+    def of(cls, lock: str, operator: str, timeout: float, holder: str | None) -> LockTimeout:
+        """Make the error from what was wanted, by whom, for how long, and who has it."""
+        has = "nobody has it now" if holder is None else f"{holder} has it"
+        message = f"{operator} did not get {lock} within {timeout:g} s: {has}; wait longer, or without a limit"
+        return cls(message, lock=lock, operator=operator, timeout=timeout, holder=holder)
+
+
+class NotAuthorised(XMEError, PermissionError):
+    """An operator may not have a lock. Fields: ``lock``, ``operator``, ``advice``."""
+
+    lock: str
+    operator: str
+    advice: str
+
+    @classmethod
+    def of(cls, lock: str, operator: str, advice: str) -> NotAuthorised:
+        """Make the error from the lock, who wanted it, and what would let him have it."""
+        return cls(f"{operator} may not have {lock}: {advice}", lock=lock, operator=operator, advice=advice)
 
 
 class UnshareableArgument(XMEError, TypeError):
@@ -150,6 +223,33 @@ class UnshareableArgument(XMEError, TypeError):
     def of(cls, argument: str, what: str, advice: str) -> UnshareableArgument:
         """Make the error from the path of the argument, what it is, and what to do instead."""
         return cls(f"{argument} cannot be sent to a worker: it is {what}; {advice}", argument=argument, reason=what)
+
+
+class UnshareableValue(XMEError, TypeError):
+    """A value cannot be stored in a shared container. Fields: ``where`` (the path to it), ``reason``."""
+
+    where: str
+    reason: str
+
+    @classmethod
+    def of(cls, where: str, what: str, advice: str) -> UnshareableValue:
+        """Make the error from the path of the value, what it is, and what to do instead."""
+        message = f"{where} cannot be stored in a shared container, which is as it was: it is {what}; {advice}"
+        return cls(message, where=where, reason=what)
+
+
+class UnusableKey(XMEError, TypeError):
+    """A key has no form that is the same in every process. Fields: ``key_type`` (its name), ``reason``."""
+
+    key_type: str
+    reason: str
+
+    @classmethod
+    def of(cls, kind: type, reason: str, advice: str) -> UnusableKey:
+        """Make the error from the type of the key, why it cannot be one, and what to do instead."""
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        message = f"a {name} cannot be a key of a shared container: {reason}; {advice}"
+        return cls(message, key_type=name, reason=reason)
 
 
 class UnshareableResult(XMEError, TypeError):

@@ -26,6 +26,7 @@ from XME._core import memory, named, program, segment
 from XME._core.domain import Domain
 from XME._core.ledger import Kind
 from XME._core.registry import Entry
+from XME._store import pickling
 from XME.errors import BadSegment
 
 _Dtype = np.dtype[Any]
@@ -190,7 +191,9 @@ class xmem_array(np.ndarray[Any, np.dtype[Any]]):
         """Pickle as a name and an offset; what is not shared, as the plain array that it is."""
         hold = self._hold
         if hold is None or not _lies_in(self, hold):
-            return np.asarray(self).__reduce_ex__(protocol)
+            plain = np.asarray(self)
+            return pickling.reduce_array(plain) if pickling.is_collecting() else plain.__reduce_ex__(protocol)
+        pickling.met(self)
         where = (*hold.place, _offset(self, hold))
         return _restored, (*where, _spelled(self.dtype), self.shape, self.strides, self.flags.writeable)
 

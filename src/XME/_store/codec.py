@@ -158,9 +158,15 @@ def explain(
     argument: str, value: Any, error: BaseException, reducers: dict[type, Reducer] | None = None
 ) -> UnshareableArgument:
     """Return the error that names which part of an argument cannot travel, what it is, and what to do."""
-    path, culprit, reason = _find_culprit(argument, value, error, reducers or {}, 0)
-    what, advice = _diagnose(culprit, reason)
-    return UnshareableArgument.of(path, what, advice)
+    return UnshareableArgument.of(*explained(argument, value, error, reducers or {}))
+
+
+def explained(
+    argument: str, value: Any, error: BaseException, reducers: dict[type, Reducer]
+) -> tuple[str, str, str]:
+    """Return the path of the part that cannot travel, what it is, and what to do."""
+    path, culprit, reason = _find_culprit(argument, value, error, reducers, 0)
+    return path, *_diagnose(culprit, reason)
 
 
 def travels(value: Any, reducers: dict[type, Reducer] | None = None) -> bool:
@@ -235,6 +241,9 @@ def _known_kind(value: Any) -> tuple[str, str] | None:
         return f"a threading lock ({name})", "threads of another process cannot share it: use one of multiprocessing"
     if any(base.__module__ == "multiprocessing.managers" and base.__name__ == "BaseManager" for base in kind.__mro__):
         return "a multiprocessing manager", "pass the proxies that it made (manager.list(), ...), not the manager"
+    if kind.__module__ in _INHERITED:
+        what = f"a multiprocessing {kind.__qualname__}, which a process must be given when it starts"
+        return what, "pass it as an argument, not inside of something that pickles itself"
     if name == "builtins.generator":
         return "a generator", "pass list(...) of it"
     if name == "socket.socket":
@@ -247,9 +256,12 @@ _THREADING = frozenset(
 )
 
 
+_INHERITED = frozenset(f"multiprocessing.{name}" for name in ("synchronize", "queues", "connection", "sharedctypes"))
+
+
 def _diagnose(culprit: Any, error: BaseException) -> tuple[str, str]:
     known = _known_kind(culprit)
-    if known is not None:
+    if known is not None and getattr(error, "culprit", None) is not culprit:
         return known
     if isinstance(error, Refused):
         return error.what, error.advice
