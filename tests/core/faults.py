@@ -52,8 +52,8 @@ TEXTS = {
     # The short way is taken after an exception, though the own word is not IDLE.
     "epoch kept after an exception": [
         (
-            "                self._epoch = -1\n                self._phase = FREE\n",
-            "                self._phase = FREE\n",
+            "                self._epoch = -1\n                self._wait = None\n",
+            "                self._wait = None\n",
         )
     ],
     "abandon not stored": [("self._words[self._mine] = self._abandoned", "pass")],

@@ -23,6 +23,7 @@ All numbers are 8-byte words in native order, and all-zero is the first valid st
        + 40              how many ledger entries have ever been used; outlives the participant
        + 64 .. 127       name, UTF-8, zero-padded
     2**20 + 2**24 k   the ledger of participant k: 2**20 entries of 16 bytes, written with pwrite (see ledger.py)
+    2**38 + 2**16 k   what the threads of participant k wait for, written with pwrite (see waitboard.py)
 
 The bytes that are locked lie far behind the end of the file: locks need no bytes there.
 """
@@ -44,6 +45,9 @@ R_NAME = slice(64, 128)
 
 LEDGER_AT = 1 << 20
 LEDGER_BYTES = 1 << 24
+
+WAITS_AT = 1 << 38
+WAITS_BYTES = 1 << 16
 
 LEASE_AT = 1 << 40
 ADMIN_AT = 1 << 41

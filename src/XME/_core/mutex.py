@@ -34,8 +34,10 @@ import threading
 import time
 from typing import Any, Self
 
+from XME._core.deadlock import Wait
 from XME._core.handles import handles as _handles
 from XME._core.handles import recursion_count as _recursion_count
+from XME._core.looks import FREE, HELD, LEAVING, TAKING, Looks
 from XME._core.recovery import (
     ABANDONED,
     EPOCH,
@@ -44,7 +46,6 @@ from XME._core.recovery import (
     IDLE,
     INCARNATION_SHIFT,
     RELEASING,
-    STATE_MASK,
     TRYING,
     Party,
     Recoverable,
@@ -53,8 +54,7 @@ from XME._core.recovery import (
 from XME._core.semaphore import Busy
 from XME.errors import DomainEnded, MutexError
 
-# What the calling thread is doing with the mutex; kept in the process, not shared.
-FREE, TAKING, HELD, LEAVING = range(4)
+__all__ = ["FREE", "RobustMutex"]
 
 # How long a waiter sleeps before it looks for dead words. It bounds the recovery, which waits for others' slices too;
 # at 25 ms a waiter costs about 0.1 % of a core.
@@ -64,7 +64,7 @@ _ABANDON_TRIES = 1000
 SPINS = 100 if (os.cpu_count() or 1) > 1 else 0
 
 
-class RobustMutex(Recoverable):
+class RobustMutex(Looks, Recoverable):
     """A reentrant mutex between processes that a ``kill -9`` of its holder does not leave taken.
 
     Cost: about 0.5 us a pair when nobody else wants it. After the death of its holder it can be had again within
@@ -77,8 +77,12 @@ class RobustMutex(Recoverable):
 
     __slots__ = (
         "__weakref__", "_abandoned", "_count", "_ended", "_epoch", "_foreign", "_grab", "_holding", "_local", "_mine",
-        "_phase", "_releasing", "_trying",
+        "_phase", "_releasing", "_trying", "_wait", "label", "operator",
     )  # fmt: skip
+
+    # How messages call it, and on whose behalf it is held; whoever owns the mutex may say so.
+    label: str | None
+    operator: Any
 
     def __init__(self, party: Party, words: Any, semaphore: Any, serial: int) -> None:
         """Bind a mutex to its words and semaphore; `words` has 1 + capacity items of 64 bits."""
@@ -90,6 +94,7 @@ class RobustMutex(Recoverable):
         self._post = semaphore.release
         self._ended = party.ended_words
         self._foreign = self.recoveries = 0
+        self.label = self.operator = None
         self._forget()
         _handles.add(self)
 
@@ -97,6 +102,7 @@ class RobustMutex(Recoverable):
         self._local = threading.RLock()
         self._phase = FREE
         self._count = 0
+        self._wait: Wait | None = None
         self._recovering = False
         # Not joined, and no epoch learnt: the next acquire takes the long way.
         self._mine = -1
@@ -105,25 +111,25 @@ class RobustMutex(Recoverable):
 
     # -- taking ----------------------------------------------------------------------------------------------------
 
-    def acquire(self, timeout_s: float | None = None) -> bool:
+    def acquire(self, timeout_s: float | None = None, wait: Wait | None = None) -> bool:
         """Take the mutex; the thread that has it may take it again.
 
         Args:
             timeout_s: how long to wait, in seconds; None waits for ever, 0 only tries.
+            wait: what looks, after each slice, whether to wait on; by default, whether there is a deadlock.
 
         Returns:
             True if it is held now, False if the time ran out.
 
         Raises:
+            Deadlock: this thread and others wait for each other in a circle.
             DomainEnded: the program that owns the mutex has ended.
             MutexError: a signal handler wants what its own thread is in the middle of taking or releasing.
         """
         began = False
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            if timeout_s is None:
-                self._local.acquire()
-            elif not self._local.acquire(timeout=max(0.0, timeout_s)):
+            if not self._local.acquire(False) and not self._wait_local(deadline, wait):
                 return False
             if self._phase:
                 self._enter_again()
@@ -141,6 +147,7 @@ class RobustMutex(Recoverable):
                     try:
                         self._grab(0)
                     except Busy:
+                        self._wait = wait
                         if self._wait_turn(epoch, deadline):
                             self._phase = HELD
                             return True
@@ -150,7 +157,7 @@ class RobustMutex(Recoverable):
                             self._phase = HELD
                             return True
                 words[mine] = IDLE
-            return self._take_or_leave(deadline)
+            return self._take_or_leave(deadline, wait)
         except BaseException:
             try:
                 self._undo(began)
@@ -158,14 +165,30 @@ class RobustMutex(Recoverable):
                 self._undo(began)
             raise
 
-    def _take_or_leave(self, deadline: float | None) -> bool:
+    def _take_or_leave(self, deadline: float | None, wait: Wait | None) -> bool:
+        if self._wait is None:
+            self._wait = wait
         if self._take_slowly(deadline):
             self._phase = HELD
             return True
+        wait, self._wait = self._wait, None
         self._phase = FREE
         self._count = 0
         self._local.release()
-        return False
+        return _given_up(wait)
+
+    def _wait_local(self, deadline: float | None, wait: Wait | None) -> bool:
+        """Wait for another thread of this process to be done with the mutex."""
+        while not self._local.acquire(timeout=_slice(deadline)):
+            if is_over(deadline):
+                return _given_up(wait)
+            if wait is None:
+                wait = Wait(self)
+            if not wait.goes_on():
+                return _given_up(wait)
+        if wait is not None:
+            wait.end()
+        return True
 
     def _enter_again(self) -> None:
         if self._phase != HELD:
@@ -179,7 +202,7 @@ class RobustMutex(Recoverable):
     def _undo(self, began: bool) -> None:
         # Called twice, and the second time does nothing if the first was done: a second Ctrl-C may strike in between.
         # Once the local lock is given back, everything here is the next thread's.
-        if not self._local._is_owned():  # type: ignore[attr-defined]
+        if not self._local._is_owned():
             return
         # What did not begin here is another acquire's of this thread, which goes on.
         if began:
@@ -194,7 +217,7 @@ class RobustMutex(Recoverable):
         self._epoch = self._mine = -1
         party.require()
         words = self._words
-        while True:
+        while self._wait is None or self._wait.error is None:
             epoch = words[EPOCH]
             self._learn(epoch)
             mine = self._mine
@@ -211,6 +234,7 @@ class RobustMutex(Recoverable):
                 return False
             if party.ended:
                 raise DomainEnded.of(str(getattr(party, "id", "")))
+        return False
 
     def _wait_turn(self, epoch: int, deadline: float | None) -> bool:
         """Wait with the own word TRYING; True: held. False: the own word is IDLE, look at the epoch and the time."""
@@ -225,13 +249,26 @@ class RobustMutex(Recoverable):
                 return False
             if taken:
                 words[mine] = self._holding
+                if self._wait is not None:
+                    self._end_wait()
                 return True
             dead = self._find_dead()
-            if dead or is_over(deadline) or self._party.ended:
+            if dead or is_over(deadline) or self._party.ended or not self._makes_sense():
                 words[mine] = IDLE
                 if dead:
                     self._recover(deadline)
                 return False
+
+    def _makes_sense(self) -> bool:
+        """Look, at the end of a slice, whether to wait on."""
+        if self._wait is None:
+            self._wait = Wait(self)
+        return self._wait.goes_on()
+
+    def _end_wait(self) -> None:
+        wait, self._wait = self._wait, None
+        if wait is not None:
+            wait.end()
 
     def _spin(self) -> bool:
         """Try for a few microseconds without sleeping: most holders are done before a waiter could fall asleep."""
@@ -272,7 +309,7 @@ class RobustMutex(Recoverable):
             MutexError: this thread does not hold it.
         """
         local = self._local
-        if self._phase != HELD or not local._is_owned():  # type: ignore[attr-defined]
+        if self._phase != HELD or not local._is_owned():
             self._release_foreign()
             return
         try:
@@ -309,6 +346,7 @@ class RobustMutex(Recoverable):
                 if self._phase != FREE and self._mine > 0:
                     self._words[self._mine] = self._abandoned
                 self._epoch = -1
+                self._wait = None
                 self._phase = FREE
                 self._count = 0
                 self._free_recovery_lock()
@@ -320,7 +358,7 @@ class RobustMutex(Recoverable):
     def _trim(self) -> None:
         """Give back the entries of the local lock that an exception left unaccounted for."""
         local = self._local
-        while local._is_owned() and _recursion_count(local) > self._count:  # type: ignore[attr-defined]
+        while local._is_owned() and _recursion_count(local) > self._count:
             local.release()
 
     def __enter__(self) -> Self:
@@ -332,37 +370,6 @@ class RobustMutex(Recoverable):
         """Give the mutex back."""
         self.release()
 
-    @property
-    def held(self) -> bool:
-        """True if this thread holds the mutex."""
-        return self._phase == HELD and bool(self._local._is_owned())  # type: ignore[attr-defined]
-
-    def is_in_hands_of(self, number: int, incarnation: int) -> bool:
-        """True if that participant holds the mutex or is on his way in or out; his word stays so if he dies there."""
-        word = self._words[1 + number]
-        return bool(word) and word >> INCARNATION_SHIFT == incarnation
-
-    def holders(self) -> list[int]:
-        """Return the numbers of the participants whose words say that they hold it; more than one if some are dead."""
-        return [number for number, word in enumerate(self._words[1:]) if word & STATE_MASK == HOLDING]
-
-    def __repr__(self) -> str:
-        """Say who holds it and how many wait."""
-        holders = self.holders()
-        waiting = sum(word & STATE_MASK == TRYING for word in self._words[1:])
-        state = f"held by participant {holders[0]}" if holders else "free"
-        return f"<RobustMutex {self._serial}: {state}, {waiting} waiting>"
-
-    @property
-    def is_used(self) -> bool:
-        """True while a thread of this process holds the mutex or is on its way in or out."""
-        return self._phase != FREE
-
-    @property
-    def is_used_here(self) -> bool:
-        """True if that thread is the calling one."""
-        return bool(self._local._is_owned())  # type: ignore[attr-defined]
-
     def unlearn(self) -> None:
         """Let the next acquire take the long way, which joins anew."""
         self._epoch = -1
@@ -370,9 +377,18 @@ class RobustMutex(Recoverable):
     def lose(self) -> None:
         """Forget what is held: the process has forked, or leaves the party."""
         # It is the parent's now, or free; only the thread that forks or leaves can still leave its blocks here.
-        if self._phase == HELD and self._local._is_owned():  # type: ignore[attr-defined]
+        if self._phase == HELD and self._local._is_owned():
             self._foreign += self._count
         self._forget()
+
+
+def _given_up(wait: Wait | None) -> bool:
+    """Raise what ended a wait, or return False if that was its time limit."""
+    if wait is not None:
+        wait.end()
+        if wait.error is not None:
+            raise wait.error
+    return False
 
 
 def _slice(deadline: float | None) -> float:

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 
-from XME._core import layout, sweep
+from XME._core import layout, sweep, waitboard
 from XME._core.domain import Domain, create, inspect
 from XME._core.handles import leave_party
 from XME.errors import DomainEnded
@@ -147,3 +147,4 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+waitboard.find_joined = known
