@@ -27,12 +27,22 @@ CAPACITY = layout.LEDGER_BYTES // _ENTRY.size
 
 
 class Kind(enum.IntEnum):
-    """What a name stands for."""
+    """What a name stands for; MAKING and DROPPING: see NameBook.enter and NameBook.note_dropping."""
 
     CONTAINER = 1
     CALL = 2
     RESULT = 3
     CREW = 4
+    GENERATION = 5
+    VALUE = 6
+    MAKING = 7
+    DROPPING = 8
+
+
+# Names that belong to a container, not to the process that made them: they go with it and outlive that process.
+PARTS = frozenset({Kind.GENERATION, Kind.VALUE, Kind.MAKING})
+# Names of which only the container's root word tells whether they are in use.
+IN_FLIGHT = frozenset({Kind.MAKING, Kind.DROPPING})
 
 
 _KINDS = {int(kind): kind for kind in Kind}

@@ -113,6 +113,11 @@ def unlink(path: str) -> None:
         os.unlink(path)
 
 
+def is_there(path: str) -> bool:
+    """True if a name exists."""
+    return os.path.lexists(path)
+
+
 def still_named(fd: int, path: str) -> bool:
     """True if `path` still names the file behind `fd`, and not nothing or a successor."""
     try:

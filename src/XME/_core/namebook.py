@@ -16,6 +16,12 @@ from XME._core import layout, ledger, memory, names
 from XME.errors import DomainEnded, XMEError
 
 
+# What goes with the container that its entry names.
+_BELONGING = ledger.PARTS | {ledger.Kind.CONTAINER}
+# Places are taken back as often as the area has doubled.
+_RECLAIM_FROM = 1024
+
+
 def unlink_both(domain_id: str, serial: int) -> None:
     """Unlink the segment and the semaphore with this serial number, whichever there are."""
     name = names.name_of(domain_id, serial)
@@ -26,12 +32,14 @@ def unlink_both(domain_id: str, serial: int) -> None:
 class _Owned:
     """A name that this process made: where the ledger has it, what it names, and whether others may know it."""
 
-    __slots__ = ("handed", "has_semaphore", "index")
+    __slots__ = ("handed", "has_semaphore", "index", "owner")
 
-    def __init__(self, index: int, has_semaphore: bool) -> None:
+    def __init__(self, index: int, has_semaphore: bool, owner: int) -> None:
         self.index = index
         self.has_semaphore = has_semaphore
         self.handed = False
+        # The container that it belongs to and goes with, 0 if it stands for itself.
+        self.owner = owner
 
 
 class Keeper(Protocol):
@@ -76,6 +84,10 @@ class NameBook:
         self._handed_below = 0
         self._next_serial = self._block_end = 0
         self._free_entries: list[int] = []
+        self._parts: dict[int, set[int]] = {}
+        self._reclaim_at = _RECLAIM_FROM
+        # What a dead predecessor had in flight: whether it is in use, only its containers can tell.
+        self.inherited: list[ledger.Entry] = []
 
     def __len__(self) -> int:
         """Return how many names of ours exist."""
@@ -83,7 +95,9 @@ class NameBook:
 
     def take_over(self, fd: int, number: int) -> None:
         """Find the free places in the ledger area of the number that was given; a predecessor's entries stay."""
-        used = {entry.place for entry in ledger.read(fd, number, self._domain.row(number)[layout.R_LEDGER_END])}
+        entries = list(ledger.read(fd, number, self._domain.row(number)[layout.R_LEDGER_END]))
+        self.inherited = [entry for entry in entries if entry.kind in ledger.IN_FLIGHT]
+        used = {entry.place for entry in entries}
         self._free_entries = [k for k in range(max(used, default=-1), -1, -1) if k not in used]
         self._domain.row(number)[layout.R_LEDGER_END] = max(used, default=-1) + 1
 
@@ -107,7 +121,10 @@ class NameBook:
             index = self._take_entry()
             with memory.room_for(16):
                 ledger.write(domain.fd, domain.number, ledger.Entry(index, serial, kind, owner))
-            self._owned[serial] = _Owned(index, has_semaphore)
+            part_of = owner if kind in _BELONGING else 0
+            self._owned[serial] = _Owned(index, has_semaphore, part_of)
+            if part_of:
+                self._parts.setdefault(part_of, set()).add(serial)
         return serial
 
     def _take_serial(self) -> int:
@@ -126,12 +143,54 @@ class NameBook:
             return self._free_entries.pop()
         row = self._domain.row(self._domain.number)
         index = row[layout.R_LEDGER_END]
+        if index >= self._reclaim_at:
+            self._reclaim(index)
+            if self._free_entries:
+                return self._free_entries.pop()
         if index >= ledger.CAPACITY:
             msg = f"this process has {ledger.CAPACITY:,} names in shared memory, its limit: drop some containers"
             raise XMEError(msg)
         # Raised before the entry is written: whoever sweeps reads that far.
         row[layout.R_LEDGER_END] = index + 1
         return int(index)
+
+    def _reclaim(self, end: int) -> None:
+        """Take back the places of names that other processes have unlinked: parts of containers that they changed."""
+        domain = self._domain
+        for entry in ledger.read(domain.fd, domain.number, end):
+            belongs = entry.kind in _BELONGING and entry.owner and entry.kind not in ledger.IN_FLIGHT
+            if belongs and not memory.is_there(names.path_of(names.name_of(domain.id, entry.serial))):
+                self._forget(entry.serial, entry.place)
+        self._reclaim_at = max(_RECLAIM_FROM, 2 * (end - len(self._free_entries)))
+
+    def _forget(self, serial: int, place: int) -> None:
+        owned = self._owned.pop(serial, None)
+        if owned is not None and owned.owner:
+            self._parts.get(owned.owner, set()).discard(serial)
+        ledger.clear(self._domain.fd, self._domain.number, place)
+        self._free_entries.append(place)
+
+    def make_public(self, serial: int, kind: ledger.Kind, owner: int) -> None:
+        """Note that a name which was in the making is in use now: it goes with its container only."""
+        owned = self._owned.get(serial)
+        if owned is not None:
+            entry = ledger.Entry(owned.index, serial, kind, owner)
+            ledger.write(self._domain.fd, self._domain.number, entry)
+
+    def note_dropping(self, serial: int, owner: int) -> int:
+        """Note that a commit will drop a name, whoever made it; returns the note's place, for `cleared`."""
+        with self._lock:
+            place = self._take_entry()
+            with memory.room_for(16):
+                entry = ledger.Entry(place, serial, ledger.Kind.DROPPING, owner)
+                ledger.write(self._domain.fd, self._domain.number, entry)
+        return place
+
+    def cleared(self, place: int) -> None:
+        """Clear a note: what it says was done."""
+        with self._lock:
+            ledger.clear(self._domain.fd, self._domain.number, place)
+            self._free_entries.append(place)
 
     def confirm(self, serial: int) -> None:
         """Look at `ended` once more after a name was made: whoever swept before could not see it.
@@ -144,17 +203,18 @@ class NameBook:
             raise DomainEnded.of(self._domain.id)
 
     def unlink(self, serial: int) -> None:
-        """Unlink a name that this process made, and clear its entry; nothing happens if it is not ours."""
+        """Unlink a name that this process made, with all that belongs to it; nothing happens if it is not ours."""
         with self._lock:
-            owned = self._owned.pop(serial, None)
+            for part in list(self._parts.pop(serial, ())):
+                self.unlink(part)
+            owned = self._owned.get(serial)
             if owned is None:
                 return
             if owned.has_semaphore:
                 unlink_both(self._domain.id, serial)
             else:
                 memory.unlink(names.path_of(names.name_of(self._domain.id, serial)))
-            ledger.clear(self._domain.fd, self._domain.number, owned.index)
-            self._free_entries.append(owned.index)
+            self._forget(serial, owned.index)
 
     def mark_handed(self, serial: int) -> None:
         """Remember that another process may know this name: it then lives until the domain ends."""
@@ -195,7 +255,7 @@ class NameBook:
 
     def _unlink_if_private(self, serial: int) -> None:
         owned = self._owned.get(serial)
-        if owned is not None and not owned.handed and serial >= self._handed_below:
+        if owned is not None and not owned.handed and not owned.owner and serial >= self._handed_below:
             self.unlink(serial)
 
     def settle(self, number: int, incarnation: int, kind: ledger.Kind) -> list[int]:

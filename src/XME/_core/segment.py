@@ -122,9 +122,9 @@ def make(domain: Domain, serial: int, nbytes: int, kind: Kind, source: memoryvie
     total = HEADER_BYTES + nbytes
     fd = memory.new_file()
     try:
-        if source is None and total <= _SMALL:
+        if total <= _SMALL and (source is None or source.nbytes == nbytes):
             # One write reserves the page as well.
-            write_header(fd, serial, nbytes, kind, bytes(nbytes))
+            write_header(fd, serial, nbytes, kind, bytes(nbytes if source is None else source))
         else:
             if source is None or source.nbytes < nbytes:
                 memory.reserve(fd, total)

@@ -1,0 +1,401 @@
+"""What xmem_list, xmem_dict and xmem_object have in common: changing, committing, reading, handing over, ending.
+
+A change, and what a kill leaves::
+
+    values are encoded, large ones get segments        in flight: settled by whoever comes next (flight.py)
+    the mutex is taken                                  recovered by whoever wants it
+    records, slots                                      not public: voided by the next writer
+    root word                                           the commit: all of it is public
+    what was dropped is unlinked                        in flight, as above
+
+A process has one handle of a container: unpickling it again gives the same object. `_stamp` is a view of the root
+word; whatever may not be answered from the cache lets it point to a word that no cached value was read under: memory
+that was let go, and a transaction, whose own thread must see what it has written.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any
+
+from XME._containers import flight
+from XME._containers import home as homes
+from XME._containers.home import MUTEX_AT, W_EVEN, W_GONE, W_PARENT, W_REFERS, W_ROOT, W_SETTLED, W_STORED, Home
+from XME._core import layout, named, program
+from XME._core.domain import Domain
+from XME._core.ledger import Kind
+from XME._store import values
+from XME._store.change import Change
+from XME._store.log import PLACE_MASK, Generation
+from XME.errors import ContainerGone, DomainEnded, ShortLived
+
+# No root word is zero: the first record has a place.
+NEVER = memoryview(bytes(8)).cast("Q")
+# So many decoded values are kept a container; then all are forgotten.
+CACHED = 1 << 14
+# How long a container that goes is waited for, if somebody is changing it.
+_WAIT_S = 0.2
+
+
+class Container(Home):
+    """The base of the shared containers."""
+
+    __slots__ = ("_cache", "_change", "_is_dirty", "_made", "_marks", "_notes", "_public_name", "_stamp")
+
+    _KIND = 0
+    _CHANGE: type[Any] = Change
+
+    # -- becoming one ----------------------------------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        self._cache: dict[Any, Any] = {}
+        self._stamp: Any = NEVER
+        self._change: Any = None
+        # Where the change stood when the calls in progress began: one entry a level.
+        self._marks: list[Any] = []
+        # What the change in progress has made: serial numbers, and what each is.
+        self._made: dict[int, Kind] = {}
+        # What a commit dropped and nobody has unlinked yet: serial numbers, and the ledger's notes of them.
+        self._notes: dict[int, int] = {}
+        # True if an exception came in the middle of a commit.
+        self._is_dirty = False
+        self._public_name: str | None = None
+
+    def _found(self, domain: Domain, *, parent: int = 0, nested: bool = False) -> None:
+        """Become a new container of a domain."""
+        self._reset()
+        homes.create(self, domain, self._KIND, parent=parent, nested=nested)
+        with _lock:
+            _handles[domain.id, self.serial] = self
+        if not parent:
+            # The finalizer takes no lock and unlinks nothing: it may run in the middle of anything.
+            weakref.finalize(self, domain.names.note_drop, self.serial).atexit = False
+
+    def let_go(self) -> bool:
+        """Let mappings go (see Home); nothing is answered from the cache before they are back."""
+        if self._change is not None or not super().let_go():
+            return False
+        self._stamp = NEVER
+        return True
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _look(self) -> tuple[int, Generation, int]:
+        """Return (stamp, generation, limit) of what the calling thread may see: its own change, else what is public.
+
+        The stamp is 0 within a change: what is read then must not be kept.
+        """
+        change = self._change
+        if change is not None and self.mutex.held:
+            return 0, change.generation, PLACE_MASK
+        root, generation = self.current()
+        if change is None and self._stamp is NEVER:
+            self._stamp = self.words[W_ROOT : W_ROOT + 1]
+        return root, generation, root & PLACE_MASK
+
+    def _numbers(self) -> tuple[int, int, int]:
+        """Return (count, end, extra) of what the calling thread may see; see log.Fields."""
+        change = self._change
+        if change is not None and self.mutex.held:
+            return change.count, change.end, change.extra
+        root, generation = self.current()
+        _, count, end, _, extra = generation.fields(root & PLACE_MASK)
+        return count, end, extra
+
+    def _open_value(self, serial: int) -> memoryview:
+        return flight.open_value(self.domain, serial)
+
+    # -- changing --------------------------------------------------------------------------------------------------
+
+    def _begin(self, made: dict[int, Kind] | None = None) -> Any:
+        """Take the mutex and return the change in progress, a new one in the outermost call.
+
+        Args:
+            made: segments that were made for it; they are unlinked if it fails.
+
+        Raises:
+            ContainerGone: it was unlinked.
+            DomainEnded: the program that owns it has ended.
+        """
+        mutex = self.mutex
+        try:
+            mutex.acquire()
+            try:
+                change = self._change
+                if change is None:
+                    change = self._change = self._new_change()
+                    self._marks.append(None)
+                else:
+                    self._marks.append(change.mark())
+                if made:
+                    self.words[W_REFERS] = 1
+                    self._made.update(made)
+            except BaseException:
+                if not self._marks:
+                    self._change = None
+                mutex.release()
+                raise
+        except BaseException:
+            self._unlink(made or {})
+            raise
+        return change
+
+    def _new_change(self) -> Any:
+        words = self.map()
+        if words[W_GONE]:
+            raise ContainerGone.of(self._called)
+        book = self.domain.names
+        if book.inherited:
+            flight.settle_inherited(self.domain)
+        root, generation = self.current()
+        change = self._CHANGE(generation, root & PLACE_MASK, self)
+        # After what a dead writer has begun was voided: what only that refers to is not in use.
+        if words[W_SETTLED] != words[MUTEX_AT]:
+            flight.settle(self, root, generation)
+        if self._is_dirty:
+            self._settle_own()
+        return change
+
+    def _end(self) -> None:
+        """Leave a change; the outermost call commits it."""
+        if len(self._marks) > 1:
+            self._marks.pop()
+            self.mutex.release()
+            return
+        try:
+            self._commit(self._change)
+        finally:
+            self._leave()
+        if self._notes:
+            self._drop_noted()
+
+    def _leave(self) -> None:
+        self._change = None
+        self._marks.clear()
+        if self.words is not None:
+            self._stamp = self.words[W_ROOT : W_ROOT + 1]
+        self.mutex.release()
+
+    def _fail(self) -> None:
+        """Leave a change after an exception: what the call has changed is undone."""
+        mark = self._marks[-1]
+        if mark is not None:
+            self._change.back(mark)
+            self._marks.pop()
+            self.mutex.release()
+            return
+        try:
+            made, self._made = self._made, {}
+            self._unlink(made)
+        finally:
+            self._leave()
+
+    def _unlink(self, made: dict[int, Kind]) -> None:
+        for serial in made:
+            self.domain.names.unlink(serial)
+
+    def _commit(self, change: Any) -> None:
+        if change.is_empty:
+            made, self._made = self._made, {}
+            self._unlink(made)
+        elif change.dropped or change.orphaned or self._made:
+            try:
+                self._commit_parts(change)
+            except BaseException:
+                self._is_dirty = True
+                raise
+        else:
+            self.words[W_ROOT] = change.root
+
+    def _commit_parts(self, change: Any) -> None:
+        words = self.words
+        book = self.domain.names
+        dropped = change.dropped
+        if change.fresh:
+            number = change.generation.number
+            if change.origin.number:
+                dropped = [*dropped, words[W_EVEN + (change.origin.number & 1)]]
+            # Before the root, and behind the number that is in the segment already.
+            words[W_EVEN + (number & 1)] = change.fresh
+        for serial in (*dropped, *change.orphaned):
+            self._notes[serial] = book.note_dropping(serial, self.serial)
+        words[W_ROOT] = change.root
+        self.adopt(change.generation)
+        if change.orphaned:
+            self._keep_others(change.orphaned)
+        for serial in change.given_up:
+            del self._made[serial]
+            book.unlink(serial)
+        for serial, kind in list(self._made.items()):
+            book.make_public(serial, kind, self.serial)
+            del self._made[serial]
+
+    def _keep_others(self, orphaned: list[int]) -> None:
+        """Forget the notes of containers that stand in another place of this one as well."""
+        if any(flight.stands_in_many_places(self.domain, serial) for serial in orphaned):
+            in_use = flight.in_use_now(self)
+            for serial in orphaned:
+                if serial in in_use and serial in self._notes:
+                    self.domain.names.cleared(self._notes.pop(serial))
+
+    def _drop_noted(self) -> None:
+        """Unlink what a commit has dropped; outside the mutex, because a container that goes takes its own."""
+        while self._notes:
+            try:
+                serial, note = self._notes.popitem()
+            except KeyError:
+                return
+            done = False
+            try:
+                done = flight.dispose(self.domain, serial, _WAIT_S)
+            finally:
+                if not done:
+                    self._notes[serial] = note
+            if not done:
+                # Somebody is using a container that goes; the next change tries again.
+                return
+            self.domain.names.cleared(note)
+
+    def _settle_own(self) -> None:
+        """Settle what an exception in the middle of a commit has left; the mutex is held."""
+        in_use = flight.in_use_now(self)
+        book = self.domain.names
+        for serial, kind in list(self._made.items()):
+            if serial in in_use:
+                book.make_public(serial, kind, self.serial)
+            else:
+                book.unlink(serial)
+            del self._made[serial]
+        for serial in [serial for serial in self._notes if serial in in_use]:
+            book.cleared(self._notes.pop(serial))
+        self._is_dirty = False
+
+    def new_memory(self, nbytes: int) -> tuple[memoryview, Any, int]:
+        """Return memory for a new generation (see change.Room)."""
+        data, keeper, serial = flight.new_memory(self, nbytes)
+        self._made[serial] = Kind.GENERATION
+        return data, keeper, serial
+
+    # -- values ----------------------------------------------------------------------------------------------------
+
+    def _encode(self, value: Any, where: str) -> tuple[int, bytes, dict[int, Kind]]:
+        """Return (tag, bytes, what was made for it); called before the mutex is taken, because large buffers take time.
+
+        Raises:
+            UnshareableValue: it does not pickle.
+            SharedMemoryFull: there is no room for its large buffers.
+            ValueError: it refers to a container that may end before this one.
+        """
+        tag, payload, large, children = encoded = values.encode(value, where)
+        if not tag & values.HAS_SERIALS:
+            return tag, payload, {}
+        owned = [child.serial for child in children if self._takes(child)]
+        made = flight.store_buffers(self, large)
+        return tag, values.payload_with(encoded, made, owned), dict.fromkeys(made, Kind.VALUE)
+
+    def _takes(self, child: Any) -> bool:
+        """Return whether a container that is put in belongs to this one; refuse one that may end before it."""
+        domain = child.domain if isinstance(child, Container) else child._hold.segment.domain
+        if domain is not self.domain and self.domain.kind == layout.NAMED:
+            raise ShortLived.of(self._called, repr(child))
+        if not isinstance(child, Container) or domain is not self.domain:
+            return False
+        words = child.map()
+        if words[W_PARENT] != self.serial:
+            return False
+        words[W_STORED] = 2 if words[W_STORED] else 1
+        return True
+
+    @property
+    def _called(self) -> str:
+        return self._public_name or self.name
+
+    # -- handing over ----------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> Any:
+        """Pickle as a name.
+
+        Raises:
+            ContainerGone: it was unlinked.
+            DomainEnded: the program that owns it has ended.
+        """
+        domain = self.domain
+        if not domain.joined:
+            program.join(domain.id)
+        if self._public_name is not None and domain.ended:
+            raise ContainerGone.of(self._public_name)
+        if domain.ended:
+            raise DomainEnded.of(domain.id)
+        if self.map()[W_GONE]:
+            raise ContainerGone.of(self._called)
+        domain.names.mark_handed(self.serial)
+        values.met(self)
+        return restored, (self._KIND, domain.id, self.serial, self._public_name)
+
+
+CLASSES: dict[int, type[Any]] = {}
+
+
+def restored(kind: int, domain_id: str, serial: int, public_name: str | None) -> Any:
+    """Return this process's handle of a container that another one told of.
+
+    Raises:
+        ContainerGone: it was unlinked.
+        DomainEnded: the program that owns it has ended.
+    """
+    handle = _handles.get((domain_id, serial))
+    if handle is not None:
+        return handle
+    if public_name is None:
+        named.tidy()
+        domain = program.join(domain_id)
+        if domain.ended:
+            raise DomainEnded.of(domain_id)
+        return handle_of(kind, domain, serial, None)
+    with named.joining_by_id(domain_id, public_name) as domain, named.explaining(domain, public_name):
+        return handle_of(kind, domain, serial, public_name)
+
+
+def handle_of(kind: int, domain: Domain, serial: int, public_name: str | None) -> Any:
+    """Return this process's one handle of a container of a domain that it has joined."""
+    with _lock:
+        handle = _handles.get((domain.id, serial))
+        if handle is None:
+            cls = _class_of(kind)
+            handle = cls.__new__(cls)
+            handle._reset()
+            homes.attach(handle, domain, serial, kind)
+            handle._public_name = public_name
+            _handles[domain.id, serial] = handle
+            if public_name is not None:
+                named.hold(domain, handle)
+        return handle
+
+
+def _class_of(kind: int) -> type[Any]:
+    if kind not in CLASSES:
+        import importlib
+
+        importlib.import_module(f"XME._containers.shared_{homes.NAMES[kind]}")
+    return CLASSES[kind]
+
+
+_handles: weakref.WeakValueDictionary[tuple[str, int], Any] = weakref.WeakValueDictionary()
+_lock = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for handle in list(_handles.values()):
+        # What another thread was changing at the fork is the parent's.
+        handle._change = None
+        handle._marks = []
+        handle._made = {}
+        handle._notes = {}
+        handle._is_dirty = False
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

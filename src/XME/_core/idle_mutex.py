@@ -1,0 +1,56 @@
+"""A RobustMutex whose memory and semaphore can be let go while nobody uses it, and come back when somebody does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from XME._core.mutex import FREE, RobustMutex
+from XME._core.recovery import Party
+
+# An epoch that is odd and that no mutex remembers: acquire goes its long way.
+_NO_WORDS = (1,)
+
+
+class IdleMutex(RobustMutex):
+    """One object for as long as its process has the container, whether its memory is mapped or not.
+
+    Two objects of one mutex in one process would share a state word (and could both hold it), so it is the memory that
+    comes and goes, and not the object.
+    """
+
+    __slots__ = ("_open",)
+
+    def __init__(
+        self, party: Party, words: Any, semaphore: Any, serial: int, reopen: Callable[[], tuple[Any, Any]]
+    ) -> None:
+        """Bind a mutex; `reopen` returns its words and semaphore when they are wanted again."""
+        self._open = reopen
+        super().__init__(party, words, semaphore, serial)
+
+    def let_go(self) -> bool:
+        """Forget words and semaphore; False if a thread is using the mutex."""
+        if not self._local.acquire(blocking=False):
+            return False
+        try:
+            if self._phase != FREE:
+                return False
+            self._words = _NO_WORDS
+            self._semaphore = None
+            self._grab = self._post = _refuse
+            self._epoch = self._mine = -1
+            return True
+        finally:
+            self._local.release()
+
+    def _take_slowly(self, deadline: float | None) -> bool:
+        if self._semaphore is None:
+            self._words, self._semaphore = self._open()
+            self._grab = self._semaphore.acquire
+            self._post = self._semaphore.release
+        return super()._take_slowly(deadline)
+
+
+def _refuse(*_args: Any) -> None:
+    msg = "a mutex was used whose memory was let go"
+    raise RuntimeError(msg)
