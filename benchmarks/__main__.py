@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick] [--only CASE ...] [--rivals RIVAL ...] [--json FILE] [--list]``."""
+"""``python -m benchmarks [--quick] [--only CASE|GROUP ...] [--rivals RIVAL ...] [--json FILE] [--list]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.environment import describe
 from benchmarks.isolation import measure_apart
-from benchmarks.registry import CASES, TITLES, Case, load_case
+from benchmarks.registry import CASES, GROUPS, TITLES, Case, load_case
 from benchmarks.table import render
 
 
@@ -18,7 +18,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="XME beside its rivals.")
     parser.add_argument("--quick", action="store_true", help="a short look: fewer and smaller samples, one round")
     parser.add_argument(
-        "--only", nargs="+", metavar="CASE", choices=CASES, default=list(CASES), help="only these cases"
+        "--only",
+        nargs="+",
+        metavar="CASE",
+        choices=(*GROUPS, *CASES),
+        default=list(GROUPS),
+        help="cases or groups of them",
     )
     parser.add_argument("--rivals", nargs="+", metavar="RIVAL", choices=list(TITLES), help="only these rivals")
     parser.add_argument("--rounds", type=int, default=2, help="how often each rival is started for a case (default 2)")
@@ -78,7 +83,7 @@ def main() -> int:
         _print_list()
         return 0
     document: dict[str, Any] = {"environment": describe(), "quick": options.quick, "records": [], "missing": []}
-    for name in options.only:
+    for name in dict.fromkeys(name for chosen in options.only for name in GROUPS.get(chosen, (chosen,))):
         case = load_case(name)
         rivals = [rival for rival in case.rivals if options.rivals is None or rival in options.rivals]
         run_case(document, case, rivals, quick=options.quick, rounds=options.rounds)

@@ -27,6 +27,12 @@ DISTRIBUTIONS = (
     "distributed",
     "filelock",
     "fasteners",
+    "ultradict",
+    "shared-memory-dict",
+    "lmdb",
+    "diskcache",
+    "redis",
+    "hiredis",
 )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import secrets
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks.registry import need
+from benchmarks.registry import NotMeasuredError, need
 
 
 @contextmanager
@@ -28,17 +29,25 @@ def gates(count: int) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
 
 
 def _answer(connection: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    connection.send(function(*args))
+    try:
+        answer = function(*args)
+    except Exception as error:
+        traceback.print_exc()
+        # The text alone if need be: not every exception survives the way.
+        answer = error if isinstance(error, NotMeasuredError) else RuntimeError(f"{type(error).__name__}: {error}")
+    connection.send(answer)
 
 
-def in_fresh_process(function: Callable[..., Any], *args: Any, limit_s: float = 60.0) -> Any:
-    """Return ``function(*args)`` from a new interpreter: nothing in it is warm.
+def in_fresh_process(function: Callable[..., Any], *args: Any, limit_s: float = 60.0, method: str = "spawn") -> Any:
+    """Return ``function(*args)`` from a new interpreter: nothing in it is warm; from a child of fork, if so chosen.
 
     Raises:
         TimeoutError: when there is no answer after ``limit_s`` seconds; the process is killed.
-        EOFError: when the process ended without an answer; its traceback is on stderr.
+        NotMeasuredError: when the function raises it there.
+        RuntimeError: when the function raises anything else; the text names it, the traceback is on stderr.
+        EOFError: when the process ended without an answer.
     """
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context(method)
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(theirs, function, args))
     process.start()
@@ -47,7 +56,10 @@ def in_fresh_process(function: Callable[..., Any], *args: Any, limit_s: float = 
         if not ours.poll(limit_s):
             process.kill()
             raise TimeoutError(f"{function.__qualname__} gave no answer in {limit_s:g} s")
-        return ours.recv()
+        answer = ours.recv()
     finally:
         process.join(limit_s)
         ours.close()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -28,20 +28,37 @@ TITLES: Mapping[str, str] = {
     "filelock": "filelock.FileLock",
     "fasteners": "fasteners.InterProcessLock",
     "manager_lock": "multiprocessing.Manager().Lock",
+    "manager": "multiprocessing.Manager, its server running",
+    "manager_new": "multiprocessing.Manager, its server too",
+    "shareable_list": "multiprocessing.ShareableList (no lock)",
+    "ultradict": "UltraDict (its lock by fork only)",
+    "ultradict_lock": "UltraDict, shared_lock=True",
+    "shared_memory_dict": "shared-memory-dict",
+    "lmdb": "LMDB, a transaction each (no sync, writemap)",
+    "lmdb_whole": "LMDB, one transaction for all (no sync, writemap)",
+    "diskcache": "diskcache in tmpfs",
+    "redis": "Redis on loopback",
 }
 
 # The package that pip installs, where it is not the module's name: so that "not measured" can say what to do.
-PACKAGES: Mapping[str, str] = {"dask": "dask[distributed]", "distributed": "dask[distributed]", "xme": "xme-shm"}
+PACKAGES: Mapping[str, str] = {
+    "dask": "dask[distributed]",
+    "distributed": "dask[distributed]",
+    "xme": "xme-shm",
+    "shared_memory_dict": "shared-memory-dict",
+    "redis": "redis[hiredis]",
+}
 
 # Looked at and left out, each with its reason; printed below every table.
 OMITTED: Mapping[str, str] = {
     "pathos, multiprocess": "multiprocessing.Pool with another pickler: the figures are Pool's",
     "mpi4py": "needs an MPI installation; its executor can be given to XME as executor=",
     "concurrent.futures.ThreadPoolExecutor": "one interpreter lock: no use of a second core for Python code",
-    "SharedArray, UltraDict": "share memory but run nothing; they belong to the benchmarks of the containers",
+    "SharedArray": "arrays by name, as xmem_array; it neither runs functions nor holds keys",
+    "LMDB and diskcache on a disk": "they are measured in tmpfs: what is asked here is what memory costs",
 }
 
-CASES: tuple[str, ...] = (
+RUNNING: tuple[str, ...] = (
     "task_single",
     "task_guided",
     "one_row",
@@ -55,6 +72,26 @@ CASES: tuple[str, ...] = (
     "memory",
     "leak",
 )
+CONTAINERS: tuple[str, ...] = (
+    "dict_get",
+    "dict_get_first",
+    "dict_set",
+    "dict_new",
+    "attach",
+    "create_drop",
+    "list_get",
+    "list_append",
+    "object_change",
+    "object_read",
+    "big_set_first",
+    "big_set_again",
+    "big_get",
+    "contention",
+    "nested",
+    "key_bytes",
+)
+GROUPS: Mapping[str, tuple[str, ...]] = {"running": RUNNING, "containers": CONTAINERS}
+CASES = RUNNING + CONTAINERS
 
 
 @dataclass(frozen=True)

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from benchmarks.cases.put import put_samples
 from benchmarks.gates import in_fresh_process
-from benchmarks.registry import Case, NotMeasuredError, Scale, Series
+from benchmarks.registry import Case, Scale, Series
 
 NBYTES = 256 << 20
 RIVALS = ("xme", "write", "joblib", "ray", "pool")
 
 
-def _first(rival: str, nbytes: int) -> float | str:
-    try:
-        return put_samples(rival, nbytes, 1)[0]
-    except NotMeasuredError as error:
-        return str(error)
+def _first(rival: str, nbytes: int) -> float:
+    return put_samples(rival, nbytes, 1)[0]
 
 
 def _run(rival: str, scale: Scale) -> list[Series]:
-    found = []
-    for _ in range(scale.pick(5, 2)):
-        sample = in_fresh_process(_first, rival, NBYTES, limit_s=100)
-        if isinstance(sample, str):
-            raise NotMeasuredError(sample)
-        found.append(sample)
+    found = [in_fresh_process(_first, rival, NBYTES, limit_s=100) for _ in range(scale.pick(5, 2))]
     return [Series(found, facts={"MiB": NBYTES >> 20, "rows": 2})]
 
 
