@@ -8,11 +8,16 @@ large where it should be a name, and writable where it should be a view.
 from __future__ import annotations
 
 import pickle
+import struct
 import sys
 from typing import Any
 
 # Kinds of dtypes that numpy exports as buffers in any case. Structured ones may have a time inside.
 _EXPORTED = frozenset("?biufcSU")
+
+
+# Kinds whose short spelling says everything.
+_SPELLED = _EXPORTED | frozenset("mM")
 
 
 def loaded_numpy() -> Any:
@@ -69,6 +74,40 @@ def is_awkward(value: Any, numpy: Any) -> bool:
     if type(value) is not numpy.ndarray or value.dtype.hasobject:
         return False
     return value.dtype.kind not in _EXPORTED or not (value.flags.c_contiguous or value.flags.f_contiguous)
+
+
+def spell(array: Any) -> bytes | None:
+    """Return what a plain array of numbers, times or text is besides its elements; None for all others.
+
+    The bytes: number of dimensions, length of the dtype's name, the name, 8 bytes for each dimension.
+    """
+    dtype = array.dtype
+    if dtype.kind not in _SPELLED or not dtype.itemsize or dtype.isbuiltin == 2 or dtype.metadata is not None:
+        return None
+    if not array.flags.c_contiguous:
+        return None
+    name: bytes = dtype.str.encode()
+    return struct.pack(f"<BB{len(name)}s{array.ndim}Q", array.ndim, len(name), name, *array.shape)
+
+
+def elements(array: Any) -> memoryview:
+    """Return the bytes of a contiguous array, which are the array's own."""
+    raw: memoryview = array.reshape(-1).view("u1").data
+    return raw
+
+
+def spelled_bytes(data: memoryview) -> int:
+    """Return the length of a spelling that other bytes follow."""
+    return 2 + data[1] + 8 * data[0]
+
+
+def from_spelled(data: memoryview, buffer: memoryview | bytes) -> Any:
+    """Return the array over a buffer; it is as writable as that."""
+    import numpy as np
+
+    end = 2 + data[1]
+    shape = struct.unpack_from(f"<{data[0]}Q", data, end)
+    return np.ndarray(shape, str(data[2:end], "ascii"), buffer)
 
 
 def _is_plain_inside(kind: Any) -> bool:

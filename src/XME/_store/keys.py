@@ -11,8 +11,9 @@ Canonical bytes. Text is its UTF-8; everything else begins with a byte that no U
     86  tuple               8e  time with an offset
     87  frozenset           8f  timedelta
 
-What consists of parts has each after its length (4 bytes). Numbers that are equal are one number: an integer if they
-are that, else a float if one is exactly that. How a key was written (True, 1.0, a named tuple) is kept beside it.
+What consists of parts has their number, the length of each (4 bytes), the parts. Numbers that are equal are one number:
+an integer if they are that, else a float if one is exactly that. How a key was written (True, 1.0, a named tuple) is
+kept beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import math
 import pickle
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -122,7 +123,7 @@ def _fraction(key: Any) -> bytes:
             number = 0.0
         if number.as_integer_ratio() == (above, below):
             return _FLOAT.pack(0x82, number)
-    return b"\x83" + _joined((_integer(above), _integer(below)))
+    return _joined(0x83, (_integer(above), _integer(below)))
 
 
 def _decimal(key: Any) -> bytes:
@@ -139,7 +140,7 @@ def _decimal(key: Any) -> bytes:
 def _complex(key: Any) -> bytes:
     if not key.imag:
         return canonical(key.real)
-    return b"\x84" + _joined(map(canonical, (key.real, key.imag)))
+    return _joined(0x84, (canonical(key.real), canonical(key.imag)))
 
 
 def _numpy_float(key: Any) -> bytes:
@@ -157,15 +158,16 @@ def _text(key: Any) -> bytes:
 
 
 def _tuple(key: Any) -> bytes:
-    return b"\x86" + _joined(map(canonical, key))
+    return _joined(0x86, [canonical(part) for part in key])
 
 
 def _frozenset(key: Any) -> bytes:
-    return b"\x87" + _joined(sorted(map(canonical, key)))
+    return _joined(0x87, sorted(map(canonical, key)))
 
 
-def _joined(parts: Iterable[bytes]) -> bytes:
-    return b"".join([piece for part in parts for piece in (_LENGTH.pack(len(part)), part)])
+def _joined(tag: int, parts: Sequence[bytes]) -> bytes:
+    head = struct.pack(f"<BI{len(parts)}I", tag, len(parts), *map(len, parts))
+    return b"".join([head, *parts])
 
 
 def _date(key: Any) -> bytes:
@@ -214,9 +216,10 @@ def _windows_path(key: Any) -> bytes:
 
 
 def _range(key: Any) -> bytes:
-    # Two ranges are equal if they give the same numbers.
-    parts = (len(key), key.start if key else 0, key.step if len(key) > 1 else 1)
-    return b"\x93" + _joined(map(_integer, parts))
+    # Two ranges are equal if they give the same numbers. len() has a limit.
+    length = (key[-1] - key.start) // key.step + 1 if key else 0
+    parts = (length, key.start if length else 0, key.step if length > 1 else 1)
+    return _joined(0x93, list(map(_integer, parts)))
 
 
 def _enum(key: Any) -> bytes:
@@ -228,7 +231,7 @@ def _enum(key: Any) -> bytes:
     # Another process may have the same program under this name.
     module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
     last = canonical(key.value if is_flag else key.name)
-    return (b"\x95" if is_flag else b"\x94") + _joined((module.encode(), kind.__qualname__.encode(), last))
+    return _joined(0x95 if is_flag else 0x94, (module.encode(), kind.__qualname__.encode(), last))
 
 
 def _nan(key: Any) -> UnusableKey:
@@ -335,7 +338,8 @@ def _is_exact(key: Any, data: bytes) -> bool:
     if lead in (b"\x94", b"\x95"):
         return True
     zone = getattr(key, "tzinfo", None)
-    if zone is not None and not (lead == b"\x8c" and zone is pickling.get("datetime", "UTC")):
+    is_local = zone is not None and not (lead in (b"\x8c", b"\x8e") and zone is pickling.get("datetime", "UTC"))
+    if is_local or lead in (b"\x86", b"\x87"):
         return False
     back = restore(data)
     is_safe = getattr(key, "is_safe", None) is getattr(back, "is_safe", None)

@@ -38,16 +38,28 @@ class _Local(threading.local):
 _local = _Local()
 
 
-@contextlib.contextmanager
-def collecting() -> Iterator[list[Any]]:
-    """Give a list that has every shared container that is pickled meanwhile by this thread."""
+def begin_collecting() -> tuple[list[Any], list[Any] | None]:
+    """Return a list that gets every shared container that this thread pickles from now on, and what ends that."""
+    # No context manager: it would take longer than the pickling.
     outer = _local.children
     children: list[Any] = []
     _local.children = children
+    return children, outer
+
+
+def end_collecting(outer: list[Any] | None) -> None:
+    """Go back to what was before `begin_collecting`, which returned `outer`."""
+    _local.children = outer
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[list[Any]]:
+    """Give a list that gets every shared container that this thread pickles inside the block."""
+    children, outer = begin_collecting()
     try:
         yield children
     finally:
-        _local.children = outer
+        end_collecting(outer)
 
 
 def met(container: Any) -> bool:
@@ -90,6 +102,9 @@ def dumps(value: Any, keep_apart: _KeepApart) -> bytes:
     Raises:
         pickle.PicklingError, TypeError, AttributeError, ...: the value does not pickle.
     """
+    if len(dispatch_table) != _table.registered:
+        _table.clear()
+        _table.registered = len(dispatch_table)
     file = io.BytesIO()
     _Pickler(file, 5, buffer_callback=lambda buffer: not keep_apart(buffer.raw())).dump(value)
     data = file.getvalue()
@@ -136,6 +151,9 @@ def reduce_array(array: Any) -> Any:
 class _Table(dict[type, Callable[[Any], Any]]):
     """For the C pickler: how the objects of a type are reduced."""
 
+    # How many types copyreg had ways for when this was begun.
+    registered = 0
+
     def __missing__(self, kind: type) -> Callable[[Any], Any]:
         numpy = arrays.loaded_numpy()
         if issubclass(kind, type):
@@ -150,8 +168,11 @@ class _Table(dict[type, Callable[[Any], Any]]):
         return way
 
 
+_table = _Table()
+
+
 class _Pickler(pickle.Pickler):
-    dispatch_table = _Table()
+    dispatch_table = _table
 
 
 _by_value: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import Any
 
 from XME._store import pickling
 
 SURROGATES = "surrogatepass"
-_TIME_WITH_OFFSET = b"\x8e"
-_LENGTH = struct.Struct("<I")
+_COUNT = struct.Struct("<I")
 _INT = struct.Struct("<Bq")
 _FLOAT = struct.Struct("<Bd")
 _DATE = struct.Struct("<BI")
@@ -26,7 +26,7 @@ def restore(canonical: bytes, spelled: bytes = b"") -> Any:
     tuple, for a member of an IntEnum the int.
 
     Raises:
-        AttributeError, ImportError: it is of a class that this process does not know, and no other key is equal.
+        AttributeError, ImportError: it is a member of an Enum that this process does not know.
 
     >>> restore(b"apples"), restore(b"\x85apples"), restore(b"\x88")
     ('apples', b'apples', None)
@@ -35,8 +35,7 @@ def restore(canonical: bytes, spelled: bytes = b"") -> Any:
         try:
             return pickle.loads(spelled)
         except (AttributeError, ImportError):
-            if canonical[:1] == _TIME_WITH_OFFSET:
-                raise
+            pass
     back = _BACK.get(canonical[0]) if canonical else None
     if back is not None:
         return back(canonical)
@@ -47,12 +46,10 @@ def restore(canonical: bytes, spelled: bytes = b"") -> Any:
 
 
 def _split(joined: bytes) -> list[bytes]:
-    parts, at = [], 1
-    while at < len(joined):
-        (length,) = _LENGTH.unpack_from(joined, at)
-        parts.append(joined[at + 4 : at + 4 + length])
-        at += 4 + length
-    return parts
+    (count,) = _COUNT.unpack_from(joined, 1)
+    lengths = struct.unpack_from(f"<{count}I", joined, 5)
+    ends = pairwise(accumulate(lengths, initial=5 + 4 * count))
+    return [joined[start:end] for start, end in ends]
 
 
 def _restore_datetime(data: bytes) -> Any:
@@ -74,6 +71,17 @@ def _restore_time(data: bytes) -> Any:
 
     _, seconds, microseconds = struct.unpack("<BII", data)
     return time(seconds // 3600, seconds // 60 % 60, seconds % 60, microseconds)
+
+
+def _restore_offset_time(data: bytes) -> Any:
+    from datetime import UTC, time, timedelta, timezone
+
+    _, seconds, microseconds, rest = _DELTA.unpack(data)
+    # What is not a time of the day in UTC is one with an offset.
+    shown = min(max(seconds, 0), 86399)
+    offset = timedelta(0, shown - seconds, rest)
+    zone = timezone(offset) if offset else UTC
+    return time(shown // 3600, shown // 60 % 60, shown % 60, microseconds, zone)
 
 
 def _restore_range(data: bytes) -> range:
@@ -107,6 +115,7 @@ _BACK: dict[int, Callable[[bytes], Any]] = {
     0x8B: _restore_datetime,
     0x8C: _restore_utc,
     0x8D: _restore_time,
+    0x8E: _restore_offset_time,
     0x8F: lambda data: _lazy("datetime", "timedelta")(*_DELTA.unpack(data)[1:]),
     0x90: lambda data: _lazy("uuid", "UUID")(bytes=data[1:]),
     0x91: lambda data: _lazy("pathlib", "PosixPath")(data[1:].decode("utf-8", SURROGATES)),

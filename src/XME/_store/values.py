@@ -12,10 +12,11 @@ What a record holds::
     BUFFERS        u64 bytes of the pickle, u32 number of buffers, u32 bytes of each (all ones: it is a large one),
                    the pickle, the small buffers  arrays over buffers that nobody can write
     APART          nothing: what BUFFERS has is the first large buffer
+    ARRAY          dtype and shape (arrays.spell), the elements
 
 With HAS_SERIALS in the tag these come first: u32 number of large buffers, u32 number of owned containers; per buffer
 u64 serial number of its segment and u64 bytes; per container u64 serial number. STR, BYTES and BYTEARRAY have all their
-content in the one large buffer then.
+content in the one large buffer then, ARRAY its elements.
 """
 
 from __future__ import annotations
@@ -28,13 +29,12 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from XME._store import arrays, codec, pickling
-from XME._store.pickling import collecting
 from XME.errors import UnshareableValue, XMEError
 
 LARGE_BYTES = codec.LARGE_BYTES
 # A bit of the tag: segments or containers belong to the value.
 HAS_SERIALS = 16
-NONE, TRUE, FALSE, INT, BIG_INT, FLOAT, STR, BYTES, BYTEARRAY, PICKLE, BUFFERS, APART = range(12)
+NONE, TRUE, FALSE, INT, BIG_INT, FLOAT, STR, BYTES, BYTEARRAY, PICKLE, BUFFERS, APART, ARRAY = range(13)
 # How a decoded value may be kept and given out again: not at all, as it is, as value.view().
 NOT_KEPT, AS_IT_IS, AS_VIEW = range(3)
 
@@ -100,7 +100,18 @@ def encode(value: Any, where: str = "the value") -> Encoded:
     if kind is float:
         return _made(Encoded, (FLOAT, _pack_float(value), (), ()))
     way = _WAYS.get(kind)
-    return _pickled(value, where) if way is None else way(value)
+    if way is not None:
+        return way(value)
+    numpy = arrays.loaded_numpy()
+    if numpy is not None and kind is numpy.ndarray and (head := arrays.spell(value)) is not None:
+        return _array(value, head)
+    return _pickled(value, where)
+
+
+def _array(array: Any, head: bytes) -> Encoded:
+    if array.nbytes < LARGE_BYTES:
+        return Encoded(ARRAY, head + array.tobytes(), (), ())
+    return Encoded(ARRAY | HAS_SERIALS, head, (arrays.elements(array),), ())
 
 
 def _big_int(value: int, where: str) -> Encoded:
@@ -131,24 +142,29 @@ _WAYS: dict[type, Callable[[Any], Encoded]] = {
 
 
 def _pickled(value: Any, where: str) -> Encoded:
+    if pickling.is_plain(value):
+        data = pickle.dumps(value, 5)
+        return _made(Encoded, (PICKLE, data, (), ())) if len(data) < LARGE_BYTES else _with_buffers(data, [], [])
     raws: list[memoryview] = []
 
     def keep_apart(raw: memoryview) -> bool:
         raws.append(raw)
         return True
 
-    with collecting() as children:
-        try:
-            data = pickle.dumps(value, 5) if pickling.is_plain(value) else pickling.dumps(value, keep_apart)
-        except (XMEError, MemoryError):
-            raise
-        except Exception:
-            raws.clear()
-            children.clear()
-            data = _pickled_anyway(value, where, keep_apart)
-        if not raws and not children and len(data) < LARGE_BYTES:
-            return _made(Encoded, (PICKLE, data, (), ()))
-        return _with_buffers(data, raws, list({id(child): child for child in children}.values()))
+    children, outer = pickling.begin_collecting()
+    try:
+        data = pickling.dumps(value, keep_apart)
+    except (XMEError, MemoryError):
+        raise
+    except Exception:
+        raws.clear()
+        children.clear()
+        data = _pickled_anyway(value, where, keep_apart)
+    finally:
+        pickling.end_collecting(outer)
+    if not raws and not children and len(data) < LARGE_BYTES:
+        return _made(Encoded, (PICKLE, data, (), ()))
+    return _with_buffers(data, raws, list({id(child): child for child in children}.values()))
 
 
 def _pickled_anyway(value: Any, where: str, keep_apart: Callable[[memoryview], bool]) -> bytes:
@@ -179,10 +195,14 @@ _ADVICE = {
 
 
 def _with_buffers(data: bytes, raws: list[memoryview], children: list[Any]) -> Encoded:
-    large = [raw for raw in raws if raw.nbytes >= LARGE_BYTES]
-    sizes = [_IS_LARGE if raw.nbytes >= LARGE_BYTES else raw.nbytes for raw in raws]
-    head = _BODY.pack(len(data), len(raws)) + struct.pack(f"<{len(raws)}I", *sizes)
-    body = b"".join([head, data, *(raw for raw in raws if raw.nbytes < LARGE_BYTES)])
+    large: list[memoryview] = []
+    small: list[memoryview] = []
+    sizes = []
+    for raw in raws:
+        is_large = raw.nbytes >= LARGE_BYTES
+        (large if is_large else small).append(raw)
+        sizes.append(_IS_LARGE if is_large else raw.nbytes)
+    body = b"".join([struct.pack(f"<QI{len(raws)}I", len(data), len(raws), *sizes), data, *small])
     if len(body) >= LARGE_BYTES:
         return Encoded(APART | HAS_SERIALS, b"", [memoryview(body), *large], children)
     return Encoded(BUFFERS | HAS_SERIALS if large or children else BUFFERS, body, large, children)
@@ -257,6 +277,9 @@ def _decode_rest(tag: int, data: memoryview, open_segment: OpenSegment) -> tuple
         return int.from_bytes(data, "little", signed=True), AS_IT_IS
     if tag == BYTEARRAY:
         return bytearray(data), NOT_KEPT
+    if tag == ARRAY:
+        end = arrays.spelled_bytes(data)
+        return arrays.from_spelled(data, bytes(data[end:])), AS_VIEW
     if not tag & HAS_SERIALS:
         return _decode_body(data, iter(()))
     large, rest = _large_of(data, open_segment)
@@ -264,6 +287,8 @@ def _decode_rest(tag: int, data: memoryview, open_segment: OpenSegment) -> tuple
     if tag == BUFFERS:
         return _decode_body(rest, large)
     first = next(large)
+    if tag == ARRAY:
+        return arrays.from_spelled(rest, first), AS_VIEW
     return _decode_body(first, large) if tag == APART else decode(tag, first, open_segment)
 
 
@@ -299,13 +324,14 @@ _MORE_IMMUTABLE = frozenset(
 
 def kept_how(value: Any) -> int:
     """Return how a decoded value may be given out again: NOT_KEPT, AS_IT_IS or AS_VIEW."""
-    if _is_immutable(value):
-        return AS_IT_IS
-    numpy = arrays.loaded_numpy()
-    # An array of objects owns its memory, so its reader may make it writable; then it must be his alone.
-    if numpy is None or type(value) is not numpy.ndarray or value.dtype.hasobject or value.flags.writeable:
+    kind = type(value)
+    if kind is dict or kind is list:
         return NOT_KEPT
-    return AS_VIEW
+    numpy = arrays.loaded_numpy()
+    if numpy is not None and kind is numpy.ndarray:
+        # An array of objects owns its memory, so its reader may make it writable; then it must be his alone.
+        return NOT_KEPT if value.dtype.hasobject or value.flags.writeable else AS_VIEW
+    return AS_IT_IS if _is_immutable(value) else NOT_KEPT
 
 
 def _is_immutable(value: Any) -> bool:
