@@ -2,7 +2,7 @@
 
 One picture with a panel for each case; in it a dot per rival at the median, a line from there to the 90th percentile,
 and a small mark at the maximum. The axis is logarithmic, because the rivals lie decades apart; so there are dots and no
-bars, whose length would mean nothing.
+bars, whose length would mean nothing. What was measured at several sizes is in a picture of its own: see ``curves``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import curves
 from benchmarks.registry import CASES, TITLES, need
 from benchmarks.table import median, number, percentile
 
@@ -45,7 +46,8 @@ def panels(document: dict[str, Any], chosen: Sequence[Key] | None = None) -> lis
     What has nothing to be compared with gets no panel: it is in the table.
     """
     grouped: dict[Key, list[Record]] = {}
-    for record in sorted(document["records"], key=lambda record: CASES.index(record["case"])):
+    dots = (record for record in document["records"] if not curves.has_size(record))
+    for record in sorted(dots, key=lambda record: CASES.index(record["case"])):
         grouped.setdefault((record["case"], record["label"]), []).append(record)
     blocks = [grouped[key] for key in chosen or grouped if len(grouped.get(key, ())) > 1]
     return [(_title(block[0]), sorted(block, key=lambda record: -median(record["samples"]))) for block in blocks]
@@ -92,14 +94,14 @@ def _dress(axes: Any, title: str, block: list[Record]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def draw(document: dict[str, Any], target: Path, keys: Sequence[Key] | None = None) -> None:
-    """Draw all panels, or chosen ones, into one file; its ending chooses the format."""
+def draw(document: dict[str, Any], target: Path, keys: Sequence[Key] | None = None) -> bool:
+    """Draw all panels, or chosen ones, into one file, whose ending chooses the format; False if there are none."""
     matplotlib = need("matplotlib")
     matplotlib.use("Agg")
     pyplot = need("matplotlib.pyplot")
     chosen = panels(document, keys)
     if not chosen:
-        return
+        return False
     columns = min(2, len(chosen))
     rows = -(-len(chosen) // columns)
     heights = [max(len(block) for _, block in chosen[row * columns : (row + 1) * columns]) for row in range(rows)]
@@ -120,6 +122,7 @@ def draw(document: dict[str, Any], target: Path, keys: Sequence[Key] | None = No
     figure.supxlabel(_caption(document["environment"]), fontsize=7, color=INK)
     figure.savefig(target, dpi=160, metadata={"Date": None} if target.suffix == ".svg" else None)
     pyplot.close(figure)
+    return True
 
 
 def _caption(environment: dict[str, Any]) -> str:
@@ -131,7 +134,7 @@ def _caption(environment: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Draw the plot of all cases, and the short one for the README."""
+    """Draw the plot of all cases, the short one for the README, and the curves: each if the run has what it shows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plot", description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, help="the JSON of a run (default: the newest in results)")
     parser.add_argument("--output", type=Path, help="folder for the pictures (default: beside the JSON)")
@@ -143,7 +146,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, keys in (("", None), ("-short", SHORT)):
         target = folder / f"{source.stem}{suffix}.{options.format}"
-        draw(document, target, keys)
+        if draw(document, target, keys):
+            print(target)
+    target = folder / f"{source.stem}-curves.{options.format}"
+    if curves.draw(document, target):
         print(target)
 
 

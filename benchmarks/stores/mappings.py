@@ -120,6 +120,8 @@ class UltraDictStore(Store):
 class SharedMemoryDictStore(Store):
     """shared-memory-dict: one pickle of the whole dict, read and written anew by every operation."""
 
+    # A million take more than a second for every single operation.
+    largest = 100_000
     # Its lock is one of multiprocessing, which only those have who inherit it.
     inherited = True
 
