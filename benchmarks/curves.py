@@ -67,10 +67,12 @@ def _spread(places: Sequence[float], height: float) -> list[float]:
 def _draw_line(axes: Any, rival: str, line: list[Record]) -> None:
     sizes = [record["facts"]["size"] for record in line]
     middles = [median(record["samples"]) for record in line]
-    highs = [percentile(record["samples"], 0.9) for record in line]
     ours = rival == "xme"
     color = OURS if ours else COLORS.get(rival, OTHER)
-    axes.fill_between(sizes, middles, highs, color=color, alpha=0.15 if ours else 0.08, linewidth=0)
+    # Of all rivals it would be a fog.
+    if ours:
+        highs = [percentile(record["samples"], 0.9) for record in line]
+        axes.fill_between(sizes, middles, highs, color=color, alpha=0.15, linewidth=0)
     axes.plot(
         sizes, middles, "o-", color=color, linewidth=2.4 if ours else 1.2, markersize=4.5 if ours else 3, zorder=3
     )
@@ -139,7 +141,7 @@ def draw(document: dict[str, Any], target: Path) -> bool:
     for axes, (_, lines) in drawn:
         _draw_panel(axes, lines)
     environment = document["environment"]
-    caption = "line: median; shade: to the 90th percentile; dashed: what XME is to reach; lower is better   |   "
+    caption = "line: median; shade: XME to its 90th percentile; dashed: what XME is to reach; lower is better   |   "
     where = f"{environment['cpu']}, {environment['cores']} cores, Python {environment['python']}"
     figure.supxlabel(f"{caption}{where}, {environment['date'][:10]}", fontsize=7, color=INK)
     # The names stand where the lines end, which is known when the axes have their place.

@@ -55,7 +55,7 @@ def panels(document: dict[str, Any], chosen: Sequence[Key] | None = None) -> lis
 
 def _title(record: Record) -> str:
     text = f"{record['label']}: {record['question']}" if record["label"] else record["question"]
-    return textwrap.fill(text, 56)
+    return textwrap.fill(text, 48)
 
 
 def _draw_panel(axes: Any, title: str, block: list[Record]) -> None:
@@ -65,8 +65,12 @@ def _draw_panel(axes: Any, title: str, block: list[Record]) -> None:
         axes.plot([middle, high], [place, place], color=color, linewidth=2, zorder=2)
         axes.plot([top], [place], "|", color=color, markersize=6, zorder=2)
         axes.plot([middle], [place], "o", color=color, markersize=6, zorder=3)
+        # A logarithmic axis has no zero: what is nothing is written at its left end.
+        end: dict[str, Any] = (
+            {"xy": (top, place)} if top > 0 else {"xy": (0, place), "xycoords": axes.get_yaxis_transform()}
+        )
         axes.annotate(
-            number(middle), (top, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8, color=INK
+            number(middle), **end, xytext=(7, 0), textcoords="offset points", va="center", fontsize=8, color=INK
         )
     names = [TITLES.get(record["rival"], record["rival"]).partition(" (")[0] for record in block]
     axes.set_yticks(range(len(block)), names, fontsize=8)
@@ -105,7 +109,7 @@ def draw(document: dict[str, Any], target: Path, keys: Sequence[Key] | None = No
     columns = min(2, len(chosen))
     rows = -(-len(chosen) // columns)
     heights = [max(len(block) for _, block in chosen[row * columns : (row + 1) * columns]) for row in range(rows)]
-    size = (5.4 * columns, sum(0.28 * height + 0.95 for height in heights) + 0.5)
+    size = (6.0 * columns, sum(0.28 * height + 0.95 for height in heights) + 0.5)
     figure, grid = pyplot.subplots(
         rows,
         columns,
