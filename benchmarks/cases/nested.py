@@ -22,21 +22,21 @@ from benchmarks.stores.base import unique_name
 
 WANTED = {"xme": 100_000, "manager": 2_000, "ultradict": 100_000}
 FILES, BATCH, LOOKS = 1_024, 500, 500
-Parts = tuple[Any, Callable[[int], Any], Callable[[], Any]]
+Parts = tuple[Any, Callable[[int], Any]]
 
 
 @contextmanager
 def _xme() -> Iterator[Parts]:
-    xme, name = need("XME"), unique_name()
-    outer = xme.xmem_dict({}, name=name)
-    yield outer, lambda number: xme.xmem_dict({"value": number}), lambda: name
+    xme = need("XME")
+    outer = xme.xmem_dict({})
+    yield outer, lambda number: xme.xmem_dict({"value": number})
 
 
 @contextmanager
 def _manager() -> Iterator[Parts]:
     with Manager() as manager:
         outer = manager.dict()
-        yield outer, lambda number: manager.dict({"value": number}), lambda: outer
+        yield outer, lambda number: manager.dict({"value": number})
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def _ultradict() -> Iterator[Parts]:
     outer = need("UltraDict").UltraDict(name=unique_name(), recurse=True, buffer_size=1 << 24)
     try:
         # With `recurse` it makes shared ones of the plain dicts that are put in.
-        yield outer, lambda number: {"value": number}, lambda: outer
+        yield outer, lambda number: {"value": number}
     finally:
         _unlink_all_open()
 
@@ -82,9 +82,8 @@ def _look(outer: Any, number: int) -> None:
     assert outer[number]["value"] == number
 
 
-def _reached(rival: str, token: Any, wanted: int) -> tuple[list[float], int]:
+def _reached(outer: Any, wanted: int) -> tuple[list[float], int]:
     """Return the µs of each look at a dict that this process has never seen, and the limit of its files."""
-    outer = need("XME").attach(token) if rival == "xme" else token
     numbers = some_numbers(wanted, LOOKS + 20)
     # The first ones find the code cold.
     for number in numbers[:20]:
@@ -97,10 +96,10 @@ def _run(rival: str, scale: Scale) -> list[Series]:
     # The children inherit it.
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     wanted = scale.pick(WANTED[rival], min(WANTED[rival], 1_500))
-    with _MAKERS[rival]() as (outer, inner, token):
+    with _MAKERS[rival]() as (outer, inner):
         made = _made(outer, inner, wanted)
         assert len(outer) == wanted
-        reached, limit = in_fresh_process(_reached, rival, token(), wanted)
+        reached, limit = in_fresh_process(_reached, outer, wanted)
         assert limit == FILES
     facts = {"dicts": wanted, "files that may be open": FILES}
     return [Series(made, "made", facts), Series(reached, "reached from another process", facts)]

@@ -38,7 +38,7 @@ class XmeDict(Store):
 
     def used_bytes(self, handle: Any) -> int:
         del handle
-        return sum(map(segment_bytes, own_domains()))
+        return sum(segment_bytes(begin) + segment_bytes(f"sem.{begin}") for begin in own_domains())
 
 
 class ManagerDict(Store):

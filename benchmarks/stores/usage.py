@@ -27,7 +27,10 @@ def segment_bytes(prefix: str) -> int:
 def own_domains() -> set[str]:
     """Return how the names of XME's shared memory begin in the domains that this process has mapped something of."""
     words = (line.rpartition("/dev/shm/xm")[2] for line in Path("/proc/self/maps").read_text().splitlines())
-    return {f"xm{word[:22]}" for word in words if len(word) >= 28 and "/" not in word}
+    found = {f"xm{word[:22]}" for word in words if len(word) >= 28 and "/" not in word}
+    if not found:
+        raise RuntimeError("this process has no shared memory of XME mapped, so what it takes cannot be told")
+    return found
 
 
 def private_bytes(pid: int) -> int:
