@@ -12,7 +12,8 @@ joiner whose number has a predecessor's in-flight entries raises ASKED. Who was 
 entries at his next operation.
 
 Operations: 0 1 set that key, t a transaction that sets key 0 twice, d delete key 0, r set key 1 to a copy of key 0,
-C compaction, n nothing, L leave.
+C compaction, n nothing, L leave. With a + entries bear no incarnation: who settles reads them before he proves their
+writer dead, and a successor settles what his number had in flight at his first change.
 Asserts: at every instant each live segment has its name; a reader whose attach fails finds the root changed; in the end
 the settlement by the sign alone leaves nothing of anybody who died in the mutex, and after that of exceptions and of
 numbers given again there are exactly the live names, and one VALUE entry for each.
@@ -24,15 +25,32 @@ numbers given again there are exactly the live names, and one VALUE entry for ea
 
 import sys
 import time
-from typing import NamedTuple
 
-from tests.model.ledger_programs import IN_FLIGHT, NUMBERS, VALUE, Entry, Program, Root, put
+from tests.model.ledger_programs import (
+    IN_FLIGHT,
+    NUMBERS,
+    VALUE,
+    Entry,
+    Process,
+    Program,
+    Root,
+    State,
+    live,
+    places,
+    put,
+)
 
 FREE = (-1, 0)
 FIRST_SERIAL = 1
 
-GOOD = ["2 1 0 1 0 0dC", "2 1 1 0 0 0C", "3 1 0 0 0 0", "2 1 0 0 1 0C", "2 0 1 0 0 01tdrCL", "2 2 0 1 0 0"]
-BIG = ["3 1 0 1 0 0dC", "3 1 1 0 0 0dC", "2 1 0 0 2 01tdrC", "3 2 0 2 0 0", "2 1 1 1 1 01tC", "2 2 0 2 0 01tdrCL"]
+GOOD = [
+    "2 1 0 1 0 0dC", "2 1 1 0 0 0C", "3 1 0 0 0 0", "2 1 0 0 1 0C", "2 0 1 0 0 01tdrCL", "2 2 0 1 0 0",
+    "2 1 0 1 0 0dC+", "2 1 1 1 0 0+",
+]  # fmt: skip
+BIG = [
+    "3 1 0 1 0 0dC", "3 1 1 0 0 0dC", "2 1 0 0 2 01tdrC", "3 2 0 2 0 0", "2 1 1 1 1 01tC", "2 2 0 2 0 01tdrCL",
+    "3 1 0 1 0 0dC+", "3 2 0 2 0 0+", "2 2 1 2 0 01tdrCL+",
+]  # fmt: skip
 FAULTS = {
     "the segment before its entry": "1 1 0 0 0 0n",
     "no entry for what is dropped": "2 1 0 0 0 0",
@@ -51,6 +69,7 @@ FAULTS = {
     "the maker's entry is left": "1 0 0 0 0 d",
     "the maker's entry after the dropper's": "2 1 0 0 0 dn",
     "entries without an incarnation": "2 1 0 1 0 0n",
+    "dead is proved before the area is read": "3 1 0 1 0 0n+",
     "a joiner does not ask": "2 1 0 1 0 0n",
     "a number waits for its settlement": "2 1 0 1 0 0n",
     "an exception's entries are forgotten": "2 0 1 0 0 0n",
@@ -70,56 +89,6 @@ def need(kept, promise):
         raise Caught(promise)
 
 
-class Process(NamedTuple):
-    """Whoever has a number: what it runs, the answers of its steps, whether an exception left entries of its own."""
-
-    incarnation: int
-    alive: bool = True
-    letter: str = ""
-    answers: tuple = ()
-    dirty: bool = False
-
-
-class State(NamedTuple):
-    """All that is shared, where everybody is, and what may still happen."""
-
-    root: Root
-    words: tuple
-    names: frozenset
-    areas: tuple
-    mutex: tuple
-    epoch: int
-    asked: int
-    settled: tuple
-    dead_words: bool
-    recoverer: int
-    processes: tuple
-    reader: tuple
-    serials: int
-    incarnations: int
-    died_inside: frozenset
-    ever: frozenset
-    ops: int
-    crashes: int
-    exceptions: int
-    joins: int
-
-
-def live(s, fault=""):
-    """The serials of live segments: of the values, and of the generation unless it lies in the home segment."""
-    found = {serial for serial in s.root.values if serial}
-    if fault == "a serial in either of the two words is live":
-        found |= set(s.words) - {0}
-    elif s.root.generation:
-        found.add(s.words[s.root.generation & 1])
-    return found | (s.ever if fault == "a segment that was ever public is kept" else set())
-
-
-def places(s, serial, kind):
-    every = ((n, k, entry) for n, area in enumerate(s.areas) for k, entry in enumerate(area))
-    return tuple((n, k) for n, k, entry in every if entry and entry[:2] == (kind, serial))
-
-
 # -- the steps ---------------------------------------------------------------------------------------------------------
 
 
@@ -127,7 +96,8 @@ class Model:
     """The moves of everybody, from a state to the states that may follow."""
 
     def __init__(self, ops, crashes, exceptions, joins, reads, letters, fault=""):
-        self.letters, self.fault, self.programs = letters, fault, {}
+        self.inherits = letters.endswith("+")
+        self.letters, self.fault, self.programs = letters.strip("+"), fault, {}
         # The epoch is one ahead of what is settled: the first holder scans while the other may be anywhere.
         areas = ((Entry(VALUE, FIRST_SERIAL, 0),), *[()] * (NUMBERS - 1))
         self.start = State(
@@ -142,8 +112,8 @@ class Model:
         p = s.processes[number]
         key = number, p
         if key not in self.programs:
-            program = Program(number, p.incarnation, p.dirty, self.fault)
-            self.programs[key] = self.advance(program.steps(p.letter), p.answers)
+            steps = Program(number, p, self.inherits, self.fault).steps(p.letter)
+            self.programs[key] = self.advance(steps, p.answers)
         return self.programs[key]
 
     @staticmethod
@@ -162,7 +132,7 @@ class Model:
             request = self.request(s, number)
             p = s.processes[number]
             if request is None:
-                return self.with_process(s, number, Process(p.incarnation))
+                return self.with_process(s, number, Process(p.incarnation, dirty=self.inherits and p.letter == "J"))
             if request[0] != "peek":
                 return s
             s = self.answered(s, number, self.peek(s, number, *request[1:]))
@@ -240,6 +210,10 @@ class Model:
             return s._replace(names=s.names - {given[0]})
         if what == "word":
             return s._replace(words=put(s.words, *given))
+        if what == "entry if dead":
+            n, k, known, entry = given
+            free = not s.processes[n].alive and s.areas[n][k] == known
+            return s._replace(areas=put(s.areas, n, put(s.areas[n], k, entry))) if free else s
         if what == "ask":
             return s._replace(asked=s.asked + 1)
         return s._replace(settled=given[0])
@@ -334,7 +308,9 @@ class Model:
         living = [k for k, p in enumerate(s.processes) if p.alive]
         if living:
             s = self.alone(s, living[0], "n")
-            self.check_orphans(s, s.died_inside)
+            # What a successor has inherited waits for his first change.
+            heirs = self.inherits and any(p.alive and p.incarnation > NUMBERS for p in s.processes)
+            self.check_orphans(s, () if heirs else s.died_inside)
         for number, p in enumerate(s.processes):
             if not p.alive and self.may_join(s, number):
                 s = self.alone(self.alone(s, number, "J"), number, "n")

@@ -1,4 +1,4 @@
-"""What processes do with the ledger and the root: a value or a generation is made, published, dropped, settled.
+"""The ledger's state, and what processes do with it: a value or a generation is made, published, dropped, settled.
 
 A program is a generator: each thing that it yields is one step that others can come between, but for "peek", which
 asks what nobody else changes meanwhile.
@@ -31,11 +31,62 @@ def put(values, k, value):
     return (*values[:k], value, *values[k + 1 :])
 
 
-class Program:
-    """The programs of one process of one incarnation."""
+class Process(NamedTuple):
+    """Whoever has a number: what it runs, the answers of its steps, whether an exception left entries of its own."""
 
-    def __init__(self, number, incarnation, dirty, fault):
-        self.number, self.incarnation, self.dirty, self.fault = number, incarnation, dirty, fault
+    incarnation: int
+    alive: bool = True
+    letter: str = ""
+    answers: tuple = ()
+    dirty: bool = False
+
+
+class State(NamedTuple):
+    """All that is shared, where everybody is, and what may still happen."""
+
+    root: Root
+    words: tuple
+    names: frozenset
+    areas: tuple
+    mutex: tuple
+    epoch: int
+    asked: int
+    settled: tuple
+    dead_words: bool
+    recoverer: int
+    processes: tuple
+    reader: tuple
+    serials: int
+    incarnations: int
+    died_inside: frozenset
+    ever: frozenset
+    ops: int
+    crashes: int
+    exceptions: int
+    joins: int
+
+
+def live(s, fault=""):
+    """The serials of live segments: of the values, and of the generation unless it lies in the home segment."""
+    found = {serial for serial in s.root.values if serial}
+    if fault == "a serial in either of the two words is live":
+        found |= set(s.words) - {0}
+    elif s.root.generation:
+        found.add(s.words[s.root.generation & 1])
+    return found | (s.ever if fault == "a segment that was ever public is kept" else set())
+
+
+def places(s, serial, kind):
+    every = ((n, k, entry) for n, area in enumerate(s.areas) for k, entry in enumerate(area))
+    return tuple((n, k) for n, k, entry in every if entry and entry[:2] == (kind, serial))
+
+
+class Program:
+    """The programs of one process of one incarnation; who inherits settles a predecessor's entries as his own."""
+
+    def __init__(self, number, p, inherits, fault):
+        self.number, self.incarnation, self.dirty = number, p.incarnation, p.dirty
+        self.inherits, self.fault = inherits, fault
         self.made, self.dropped = [], []
 
     def steps(self, letter):
@@ -43,7 +94,7 @@ class Program:
 
     def join(self):
         area = yield "peek", "area"
-        if self.fault != "a joiner does not ask" and any(e and e.kind in IN_FLIGHT for e in area):
+        if not self.inherits and self.fault != "a joiner does not ask" and any(e and e.kind in IN_FLIGHT for e in area):
             yield ("ask",)
 
     def leave(self):
@@ -168,9 +219,15 @@ class Program:
         if self.fault == "settled is stored before the scan, and an exception strikes":
             yield "settled", sign
         for number in range(NUMBERS):
+            early = self.fault == "dead is proved before the area is read"
+            proved = early and (yield "dead", number, 0)
             area = yield "area", number
             for place, entry in enumerate(area):
-                if entry and entry.kind in IN_FLIGHT and (yield from self.is_dead(number, entry)):
+                if (
+                    entry
+                    and entry.kind in IN_FLIGHT
+                    and (proved if early else (yield from self.is_dead(number, entry)))
+                ):
                     yield from self.settle(number, place, entry)
         if self.fault == "settled is what the sign is after the scan":
             sign = yield ("sign",)
@@ -179,19 +236,26 @@ class Program:
     def is_dead(self, number, entry):
         if self.fault == "all in flight that is not mine is dead" and number != self.number:
             return True
-        any_incarnation = self.fault == "entries without an incarnation"
+        any_incarnation = self.inherits or self.fault == "entries without an incarnation"
         return (yield "dead", number, 0 if any_incarnation else entry.incarnation)
 
     def settle_mine(self):
         current = {serial for serial, _ in self.made}
         for place, entry in enumerate((yield "peek", "area")):
-            mine = entry and entry.kind in IN_FLIGHT and entry.incarnation == self.incarnation
-            if mine and entry.serial not in current:
+            mine = entry and (self.inherits or entry.incarnation == self.incarnation)
+            if mine and entry.kind in IN_FLIGHT and entry.serial not in current:
                 yield from self.settle(self.number, place, entry)
 
     def settle(self, number, place, entry):
         is_live = yield "peek", "live", entry.serial
-        if is_live and entry.kind == MAKING:
+        if self.inherits and number != self.number:
+            # What a successor has taken over is his.
+            if not is_live:
+                yield "unlink", entry.serial
+                yield from self.clear(entry.serial, -1)
+            kept = is_live and entry.kind == MAKING
+            yield "entry if dead", number, place, entry, Entry(VALUE, entry.serial, 0) if kept else None
+        elif is_live and entry.kind == MAKING:
             yield "entry", number, place, Entry(VALUE, entry.serial, 0)
         elif is_live:
             yield "entry", number, place, None
