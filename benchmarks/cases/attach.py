@@ -10,7 +10,7 @@ from benchmarks.clock import samples
 from benchmarks.gates import in_fresh_process
 from benchmarks.registry import Case, Scale, Series
 from benchmarks.stores.base import Store
-from benchmarks.stores.catalogue import SINGLE_STORES, open_store
+from benchmarks.stores.catalogue import ATTACHED_STORES, open_store
 from benchmarks.stores.keeper import Keeper, keeper
 
 WARM_KEYS = 10
@@ -52,7 +52,7 @@ CASE = Case(
     "attach",
     "from a dict's name to a value of it, in a process new to it",
     "µs",
-    SINGLE_STORES,
+    ATTACHED_STORES,
     _run,
     reach=reach_at_all_sizes(200.0),
 )

@@ -14,7 +14,7 @@ from benchmarks.clock import samples
 from benchmarks.gates import in_fresh_process
 from benchmarks.registry import Case, Scale, Series
 from benchmarks.stores.base import Store
-from benchmarks.stores.catalogue import SINGLE_STORES, open_store
+from benchmarks.stores.catalogue import ATTACHED_STORES, open_store
 from benchmarks.stores.keeper import Keeper, keeper
 
 MOST_S = 0.1
@@ -52,7 +52,7 @@ CASE = Case(
     "dict_get_first",
     "get a value that this process has never got",
     "µs",
-    SINGLE_STORES,
+    ATTACHED_STORES,
     _run,
     reach=reach_at_all_sizes(2.0),
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.gates import in_fresh_process
 from benchmarks.registry import Case, NotMeasuredError, Scale, Series
-from benchmarks.stores.catalogue import SINGLE_STORES, open_store
+from benchmarks.stores.catalogue import ATTACHED_STORES, open_store
 from benchmarks.stores.usage import private_bytes
 
 WANTED, QUICK_WANTED = 1_000_000, 20_000
@@ -55,7 +55,7 @@ CASE = Case(
     "key_bytes",
     "memory of a key in a dict of 1,000,000 small entries",
     "bytes",
-    SINGLE_STORES,
+    ATTACHED_STORES,
     _run,
     limit_s=180.0,
 )

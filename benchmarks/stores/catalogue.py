@@ -30,6 +30,8 @@ _STORES: dict[str, Callable[[bool], Store]] = {
 ALL_STORES = tuple(_STORES)
 # One transaction for all operations says nothing where there is one operation, or where others want to write.
 SINGLE_STORES = tuple(rival for rival in ALL_STORES if rival != "lmdb_whole")
+# What an unrelated program attaches; whichever lock UltraDict has, it attaches in the same way.
+ATTACHED_STORES = tuple(rival for rival in SINGLE_STORES if rival != "ultradict")
 
 
 @contextmanager
