@@ -16,6 +16,7 @@ that was let go, and a transaction, whose own thread must see what it has writte
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, Self
 
 from XME._containers import flight, nesting, opening
@@ -28,8 +29,10 @@ from XME._core.ledger import Kind
 from XME._store import pickling, values
 from XME._store.change import Change
 from XME._store.log import PLACE_MASK, Generation
-from XME.errors import ContainerGone, DomainEnded, ShortLived
+from XME.errors import ContainerGone, DomainEnded, MutexError, ShortLived
 
+# Stands for a change that nothing of its own thread may come between.
+BUSY: Any = object()
 # No root word is zero: the first record has a place.
 NEVER = memoryview(bytes(8)).cast("Q")
 # So many decoded values are kept a container; then all are forgotten.
@@ -41,7 +44,7 @@ _WAIT_S = 0.2
 class Container(Home):
     """The base of the shared containers."""
 
-    __slots__ = ("_cache", "_change", "_is_dirty", "_is_nested", "_made", "_marks", "_member", "_notes", "_public_name",
+    __slots__ = ("_cache", "_change", "_is_dirty", "_is_open", "_is_nested", "_made", "_marks", "_member", "_notes", "_public_name",
                  "_stamp")  # fmt: skip
 
     _KIND = 0
@@ -62,6 +65,8 @@ class Container(Home):
         # True if an exception came in the middle of a commit.
         self._is_dirty = False
         self._is_nested = False
+        # True while code of the user's runs within a change.
+        self._is_open = False
         # With a public name: what keeps this process in its domain (handles are unhashable, so they cannot).
         self._public_name: str | None = None
         self._member: opening.Member | None = None
@@ -91,7 +96,7 @@ class Container(Home):
         The stamp is 0 within a change: what is read then must not be kept.
         """
         change = self._change
-        if change is not None and self.mutex.held:
+        if change is not None and change is not BUSY and self.mutex.held:
             return 0, change.generation, PLACE_MASK
         root, generation = self.current()
         if change is None and self._stamp is NEVER:
@@ -104,7 +109,7 @@ class Container(Home):
     def _numbers(self) -> tuple[int, int, int]:
         """Return (count, end, extra) of what the calling thread may see; see log.Fields."""
         change = self._change
-        if change is not None and self.mutex.held:
+        if change is not None and change is not BUSY and self.mutex.held:
             return change.count, change.end, change.extra
         root, generation = self.current()
         _, count, end, _, extra = generation.fields(root & PLACE_MASK)
@@ -134,7 +139,9 @@ class Container(Home):
                     change = self._change = self._new_change()
                     self._marks.append(None)
                 else:
+                    self._require_open()
                     self._marks.append((change.mark(), len(self._made)))
+                self._is_open = False
                 if made:
                     self.words[W_REFERS] = 1
                     self._made.update(made)
@@ -152,7 +159,29 @@ class Container(Home):
         """Begin a change in which code of the user's runs: nothing that it reads is answered from the cache."""
         change = self._begin()
         self._stamp = NEVER
+        self._is_open = True
         return change
+
+    def _require_open(self) -> None:
+        """Refuse what a signal handler wants in the middle of its own thread's change."""
+        if not self._is_open:
+            msg = (
+                f"a signal handler (or a finalizer) changes the shared container {self._called!r} in the middle of a "
+                "change that its own thread makes: set a flag in the handler, and change it in the main flow"
+            )
+            raise MutexError(msg)
+
+    def _once_more(self, root: int, read: Callable[[], Any]) -> Any:
+        """Read again what was dropped while it was read; once more under the mutex if nothing seems to have changed.
+
+        Called while the ContainerGone is handled, which goes on if the value is missing for good.
+        """
+        if not root or self.mutex.held:
+            raise  # noqa: PLE0704 - it is called inside an except block
+        if self.map()[W_ROOT] != root:
+            return read()
+        with self.mutex:
+            return read()
 
     def atomic(self) -> Atomic[Self]:
         """Return a context manager: what its block does to this container is one transaction.
@@ -203,6 +232,7 @@ class Container(Home):
         """Leave a change; the outermost call commits it."""
         if len(self._marks) > 1:
             self._marks.pop()
+            self._is_open = True
             self.mutex.release()
             return
         try:
@@ -214,6 +244,7 @@ class Container(Home):
 
     def _leave(self) -> None:
         self._change = None
+        self._is_open = False
         self._marks.clear()
         if self._stamp is NEVER and self.words is not None:
             self._stamp = self.words[W_ROOT : W_ROOT + 1]
@@ -226,6 +257,7 @@ class Container(Home):
             self._change.back(mark[0])
             self._unlink_made_since(mark[1])
             self._marks.pop()
+            self._is_open = True
             self.mutex.release()
             return
         try:

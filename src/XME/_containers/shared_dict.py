@@ -8,7 +8,7 @@ from typing import Any
 
 from XME._containers import home as homes
 from XME._containers import opening
-from XME._containers.container import CACHED, Container
+from XME._containers.container import BUSY, CACHED, Container
 from XME._containers.home import MUTEX_AT, W_GONE, W_ROOT, W_SETTLED
 from XME._core import named, program
 from XME._store import index, keys, restoring, table, values
@@ -24,7 +24,7 @@ from XME._store.log import (
     TAG_SHIFT,
     UNITS_MASK,
 )
-from XME.errors import UnshareableValue
+from XME.errors import ContainerGone, UnshareableValue
 
 # An entry of the cache: the root under which the value is right, the value, the word of its slot, the place of the
 # record that it was decoded from (-1: of none), the generation, the key's bytes and hash.
@@ -40,6 +40,7 @@ _QUICK: dict[type, tuple[int, Any]] = {
     bytes: (values.BYTES, bytes),
 }
 _QUICK_BYTES = 4096
+_NOTHING = object()
 _PLAIN_KEYS = frozenset({str, int, bytes})
 _KEPT = frozenset({values.INT, values.FLOAT, values.STR, values.BYTES})
 
@@ -91,7 +92,10 @@ class xmem_dict(Container, MutableMapping[Any, Any]):
         if not place:
             raise KeyError(key)
         _, tag, data = table.split(generation, place)
-        value, kept = values.decode(tag, data, self._open_value)
+        try:
+            value, kept = values.decode(tag, data, self._open_value)
+        except ContainerGone:
+            return self._once_more(root, lambda: self._get(key))
         if root and kept == values.AS_IT_IS:
             self._keep(key, [root, value, 8 + slot, place, generation, canonical, hashed])
         return value
@@ -117,13 +121,15 @@ class xmem_dict(Container, MutableMapping[Any, Any]):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Set a key."""
+        made: Any = _NOTHING
         try:
             tag, encode = _QUICK[type(value)]
             payload = encode(value)
-            made = None
-            if len(payload) > _QUICK_BYTES:
-                tag, payload, made = self._encode_for(key, value)
+            if len(payload) <= _QUICK_BYTES:
+                made = None
         except (KeyError, ValueError, struct.error):
+            pass
+        if made is _NOTHING:
             tag, payload, made = self._encode_for(key, value)
         known = self._cache.get(key)
         entry = self._entry_for(key) if known is None else known
@@ -155,6 +161,8 @@ class xmem_dict(Container, MutableMapping[Any, Any]):
             generation = self._generation
             if home is None or generation is None or self._change is not None:
                 return False
+            # A signal handler of this thread must not come in between (see Container._begin).
+            self._change = BUSY
             root = home[W_ROOT]
             words = generation.words
             last = root & PLACE_MASK
@@ -165,16 +173,27 @@ class xmem_dict(Container, MutableMapping[Any, Any]):
                 or home[W_GONE]
                 or self._is_dirty
             ):
+                self._change = None
                 return False
             place = self._write_quickly(entry, generation, last, tag, payload)
             if not place:
+                self._change = None
                 return False
             # The commit.
             home[W_ROOT] = root = root - last + place
-            entry[VALUE] = value
-            entry[PLACE] = place if tag in _KEPT else -1
-            entry[STAMP] = root if tag in _KEPT else 0
+            if tag in _KEPT:
+                entry[VALUE] = value
+                entry[PLACE] = place
+                entry[STAMP] = root
+            else:
+                # The value stays that of the stamp: another thread may be between its look at the one and the other.
+                entry[PLACE] = -1
+                entry[STAMP] = 0
+            self._change = None
             return True
+        except BaseException:
+            self._change = None
+            raise
         finally:
             mutex.release()
 
@@ -196,6 +215,8 @@ class xmem_dict(Container, MutableMapping[Any, Any]):
             slot, newest = find(generation, key, entry[HASH])
             if slot < 0:
                 return 0
+            # A place of another generation may be the same number.
+            entry[PLACE] = -1
             entry[SLOT] = 8 + slot
             entry[GENERATION] = generation
         count, end, live = _NUMBERS(generation.data, last * 16 + 12)

@@ -14,6 +14,7 @@ from XME.errors import XMEError
 
 # A generation of its own is at least this large: smaller ones would be outgrown at once.
 _LEAST_BYTES = 8192
+_HOT_UNITS = (1 << 16) // log.UNIT
 _GENERATIONS = 1 << 32
 
 
@@ -124,6 +125,10 @@ class Change:
         return made
 
 
-def room_wanted(live: int, units: int) -> int:
-    """Return how many units a new generation gets: so much that garbage stays below half of it."""
-    return 2 * (live + units) + 2 * units_for(0, 0)
+def room_wanted(live: int, units: int, size: int) -> int:
+    """Return how many units a new generation gets.
+
+    So much that garbage stays below half of it; but a small container that is changed again and again, and so outgrows
+    one generation after the other, gets twice as much each time, up to a bound: a new one costs some 100 us.
+    """
+    return max(2 * (live + units) + 2 * units_for(0, 0), min(2 * size, _HOT_UNITS))

@@ -144,7 +144,7 @@ class TableChange(Change):
         entries = moving.entries_in_order(old, self.end, without)
         count = len(entries.places)
         positions = max(_LEAST_POSITIONS, 2 * (count + 1))
-        made = self._begin(room_wanted(self.live, units), positions, slots_for(positions))
+        made = self._begin(room_wanted(self.live, units, old.size), positions, slots_for(positions))
         self.high = moving.copy_table(old, entries, made)
         self.count = self.end = count
         self.live = self.high - made.first
