@@ -1,19 +1,88 @@
-"""Nothing may be left behind: no garbage after a test, no process after the session, no name after this program."""
+"""Nothing may be left behind: no garbage after a test, no process after the session, no name after this program.
+
+The tests run in processes of pytest-xdist's, each of which looks after its own children and at what has appeared in
+shared memory; when they have gone, the controller looks there again. With `-n 0` one program does it all.
+"""
 
 import atexit
 import gc
 import os
 import sys
+import tempfile
 import time
 
 import pytest
 
 from tests.helpers import PATIENCE_S, children, describe, end_processes, wait_until, xme_names
+from tests.turns import Turns
 
 # A name in shared memory or the pid of a child, and the test after which it was there first.
 _first_seen: dict[str | int, str] = {}
 _names_before = xme_names()
 _pid = os.getpid()
+_turns: Turns | None = None
+
+# Unbuffered, lines of several processes are garbled; without bytecode every start of a Python compiles XME again.
+for _variable in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
+    os.environ.pop(_variable, None)
+sys.dont_write_bytecode = False
+
+
+# -- one program or several ----------------------------------------------------------------------------------------
+
+
+def pytest_configure(config):
+    """Register the look at the end: now, because XME's own handler must be registered later, to run before."""
+    global _turns
+    if hasattr(config, "workerinput"):
+        _turns = Turns(config.workerinput["turns"])
+    else:
+        atexit.register(_no_name_is_left)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Give every process of a run the same locks."""
+    folder = getattr(node.config, "turns", None)
+    if folder is None:
+        folder = node.config.turns = tempfile.TemporaryDirectory(prefix="turns-")
+        node.config.add_cleanup(folder.cleanup)
+    node.workerinput["turns"] = folder.name
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Wait for the test's turn, outside of its time limit."""
+    if _turns is None:
+        return (yield)
+    _turns.begin(alone=_wants_to_be_alone(item))
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or not _wants_to_be_alone(nextitem):
+            _turns.end()
+
+
+def _wants_to_be_alone(item):
+    return item.get_closest_marker("alone") is not None
+
+
+def pytest_sessionfinish(session):
+    """Tell the controller what this process knows of names that the controller may find."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["first_seen"] = {
+            found: test for found, test in _first_seen.items() if isinstance(found, str)
+        }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Keep what a process of the run has told at its end; one that crashed has told nothing."""
+    for name, test in getattr(node, "workeroutput", {}).get("first_seen", {}).items():
+        _first_seen.setdefault(name, test)
+
+
+# -- each test -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["fork", "spawn", "forkserver"])
@@ -39,12 +108,22 @@ def _child_pids():
         return set(map(int, file.read().split()))
 
 
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _no_process_is_left():
-    """End what still runs after the last test, and fail the run with its name."""
+def _nothing_is_left():
+    """End what still runs after the last test, and fail the run with its name; the same for names of the dead."""
     yield
     gc.unfreeze()
     gc.collect()
+    _no_process_is_left()
+    names = _staying_names(ours_too=False)
+    if names:
+        pytest.fail("names of the dead are left after the last test:\n" + _lines(names), pytrace=False)
+
+
+def _no_process_is_left():
     try:
         wait_until(lambda: not children())
         return
@@ -59,33 +138,47 @@ def _since(found):
     return f"first seen after {_first_seen.get(found, 'the last test')}"
 
 
-@atexit.register
-def _no_name_is_left():
-    """Look again when this program's own domain has ended: XME's handler is registered later, so it has run before."""
-    if os.getpid() != _pid:
-        return
+def _lines(names):
+    return "\n".join(f"  {name}, {_since(name)}" for name in sorted(names))
+
+
+def _staying_names(*, ours_too):
+    """Names that are new and stay though no living program uses them; ours count only when our use should be over."""
+    left = _unused(xme_names() - _names_before, ours_too)
     deadline = time.monotonic() + PATIENCE_S
-    while left := {name for name in xme_names() - _names_before if not _is_in_use(name)}:
-        if time.monotonic() > deadline:
-            _fail_at_exit(left)
+    while left and time.monotonic() < deadline:
         time.sleep(0.02)
+        # What other programs make meanwhile is theirs to remove.
+        left = _unused(left & xme_names(), ours_too)
+    return left
 
 
-def _is_in_use(name):
-    """True if the name is another living program's: no child of ours is left that could still use one of ours."""
+def _unused(found, ours_too):
+    if not found:
+        return found
     # Not above: this module's handler must be registered before multiprocessing's, to run after it.
-    from XME._core import names, sweep
+    from XME._core import names, registry
 
-    parsed = names.parse(name.removeprefix("sem."))
+    published = {names.public_file(entry.name) for entry in registry.entries() if registry.is_alive(entry)}
+    return {name for name in found - published if not _is_in_use(names.parse(name.removeprefix("sem.")), ours_too)}
+
+
+def _is_in_use(parsed, ours_too):
+    """True if the domain of a name has a living participant; with `ours_too`, another than this process."""
+    from XME._core import sweep
+
     if parsed is None:
         return False
     with sweep.looking_at(parsed[0]) as domain:
-        return domain is not None and any(domain.identity(number).pid != _pid for number in domain.living())
+        if domain is None:
+            return False
+        return any(not ours_too or domain.identity(number).pid != _pid for number in domain.living())
 
 
-def _fail_at_exit(left):
-    lines = [f"  {name}, {_since(name)}" for name in sorted(left)]
-    print("FAILED: names are left in shared memory:", *lines, sep="\n", file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    # Nothing but this can change the exit code of a program that is already ending.
-    os._exit(1)
+def _no_name_is_left():
+    """Look again when this program's own domain has ended, and the domains of all processes of the run."""
+    if os.getpid() == _pid and (left := _staying_names(ours_too=True)):
+        print("FAILED: names are left in shared memory:", _lines(left), sep="\n", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        # Nothing but this can change the exit code of a program that is already ending.
+        os._exit(1)

@@ -108,7 +108,7 @@ def _run(command, folder, timeout_s, env, cwd):
     with outputs[0].open("wb") as out, outputs[1].open("wb") as err:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd, start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            env={**os.environ, **(env or {})},
         )
         try:
             code = _wait_for_session(process, timeout_s)

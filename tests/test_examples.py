@@ -20,6 +20,7 @@ SOURCES = {
     "notes.txt": "c = 3\n",
 }
 TOKENS = 6 + 7 + 2
+OTHERS = ["spawn", "forkserver"]
 
 
 def run_example(name, *args, cwd, timeout_s=50.0):
@@ -113,6 +114,7 @@ def test_terrain_is_what_the_definition_says(tmp_path):
     )
 
 
+@pytest.mark.parametrize("start_method", ["fork", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_terrain_saves_its_picture(tmp_path, start_method):
     pytest.importorskip("matplotlib", reason="the extra `examples` is not installed")
 

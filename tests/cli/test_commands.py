@@ -10,6 +10,7 @@ import pytest
 
 from tests.array.programs import Program
 from tests.helpers import SHARED_MEMORY, xme_names
+from XME.__main__ import domain_reports, main
 from XME._core import names
 
 MAKE_ALL = """
@@ -32,8 +33,12 @@ def listing():
     return json.loads(text)
 
 
-def of_pid(pid):
+def listed_of(pid):
     return [one for one in listing()["domains"] if any(who["pid"] == pid for who in one["participants"])]
+
+
+def of_pid(pid):
+    return [one for one in domain_reports() if any(who["pid"] == pid for who in one["participants"])]
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def maker(name):
     yield program
     with contextlib.suppress(OSError, ValueError):
         program.end()
-    assert xme("clean")[0] == 0
+    assert main(["clean"]) == 0
     assert not of_pid(program.pid)
     assert not os.path.lexists(SHARED_MEMORY / names.public_file(name))
 
@@ -69,10 +74,10 @@ def test_ls_shows_who_shares_what(maker, name):
 def test_ls_as_json(maker, name):
     with Program() as other:
         other.do(f"a = attach({name!r})")
-        shared = next(one for one in of_pid(maker.pid) if one["kind"] == "named")
+        shared = next(one for one in listed_of(maker.pid) if one["kind"] == "named")
         assert {who["pid"] for who in shared["participants"] if who["alive"]} == {maker.pid, other.pid}
 
-    program, shared = sorted(of_pid(maker.pid), key=lambda one: one["kind"], reverse=True)
+    program, shared = sorted(listed_of(maker.pid), key=lambda one: one["kind"], reverse=True)
 
     assert (program["kind"], program["state"], program["label"]) == ("program", "alive", "-c")
     assert program["opener_pid"] == maker.pid

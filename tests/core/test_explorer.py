@@ -16,7 +16,7 @@ from tests.core.faults import TEXTS, planted
         (2, 1, 1, 3, 0, 0),
         (2, 1, 1, 0, 1, 2),
         (3, 2, 2, 0, 0, 0),
-        (3, 1, 1, 1, 0, 0),
+        pytest.param(3, 1, 1, 1, 0, 0, marks=pytest.mark.slow),
         (3, 1, 1, 0, 0, 2),
         (3, 1, 1, 0, 1, 0),
     ],
@@ -87,11 +87,13 @@ def test_every_planted_fault_has_its_test():
     assert TEXTS.keys() - {row[0] for row in SMALL} == elsewhere
 
 
+@pytest.mark.slow
 def test_the_look_after_the_semaphore_was_taken_only_saves_a_wait():
     """Recovery waits for whoever is TRYING, so who takes a permit in it is seen HOLDING: nothing is lost."""
     Explorer(planted("noepochaftertake"), 3, 2, 2, reduce=False).run()
 
 
+@pytest.mark.slow
 def test_an_odd_epoch_that_is_remembered_only_saves_a_wait_as_well():
     """Once it lost a permit, when an exception fell in between; since then an exception makes the epoch forgotten."""
     Explorer(planted("odd epoch remembered"), 2, 2, 1, 1, 0, 1, reduce=False).run()

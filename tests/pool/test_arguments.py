@@ -13,18 +13,6 @@ from tests.helpers import run_python
 BIG = 40_000
 
 
-@pytest.fixture(scope="module", params=["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
-def pool(request):
-    with XME.Executor.Executor(2, start_method=request.param) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def fork():
-    with XME.Executor.Executor(2, start_method="fork") as made:
-        yield made
-
-
 def run(pool, function, *args, **kwargs):
     return XME.XME(function, executor=pool).fun(*args, **kwargs)
 
@@ -411,6 +399,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_thousands_of_arrays_need_few_descriptors(start_method):
     done = run_python(LIMITED, start_method)
 

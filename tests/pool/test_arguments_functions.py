@@ -18,10 +18,7 @@ from tests.helpers import run_python
 LARGE = 20_000
 
 
-@pytest.fixture(scope="module", params=["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
-def pool(request):
-    with XME.Executor.Executor(2, start_method=request.param) as made:
-        yield made
+QUICK = ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)]
 
 
 def run(pool, function, *args, **kwargs):
@@ -79,7 +76,10 @@ def factory(n):
         Adder(3), Adder(3).method, Adder.of_class, Adder.static, decorated, cached, (3).__add__, [0, 0, 0].__len__,
         functools.partial(Adder(3).method), operator.methodcaller("__add__", 3),
     ],
-    ids=repr,
+    ids=[
+        "lambda", "closure", "partial of C", "partial of a lambda", "object", "method", "class method", "static method",
+        "decorated", "cached", "method of C", "length", "partial of a method", "methodcaller",
+    ],
 )  # fmt: skip
 def test_whatever_can_be_called_is_called(pool, function):
     if function == [].__len__ or getattr(function, "__name__", "") == "__len__":
@@ -205,6 +205,7 @@ def test_functions_of_a_program_with_their_globals(start_method):
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
 
 
+@pytest.mark.parametrize("start_method", QUICK)
 def test_functions_of_python_c_and_of_standard_input(start_method):
     program = BODY + CALL.format(method=start_method)
 
@@ -224,6 +225,7 @@ for number, cell in enumerate(CELLS):
 """
 
 
+@pytest.mark.parametrize("start_method", QUICK)
 def test_cells_of_a_notebook(start_method):
     cells = [BODY, f"main({start_method!r})"]
 

@@ -86,7 +86,7 @@ def worker_state(executor):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_objects_that_are_dropped_leave_no_process(method):
-    count = 200 if method == "fork" else 8
+    count = 40 if method == "fork" else 8
     XME.XME(rows.square, pnum=1, start_method=method).fun(1)
     before = state()
     for k in range(count):
