@@ -43,13 +43,10 @@ from tests.model.ledger_programs import (
 FREE = (-1, 0)
 FIRST_SERIAL = 1
 
-GOOD = [
-    "2 1 0 1 0 0dC", "2 1 1 0 0 0C", "3 1 0 0 0 0", "2 1 0 0 1 0C", "2 0 1 0 0 01tdrCL", "2 2 0 1 0 0",
-    "2 1 0 1 0 0dC+", "2 1 1 1 0 0+",
-]  # fmt: skip
+GOOD = ["2 1 0 1 0 0C", "2 1 1 0 0 0", "2 1 0 0 1 d", "2 0 1 0 0 0tdrCL", "2 2 0 1 0 d", "2 1 0 1 0 0+", "2 1 1 0 0 0+"]
 BIG = [
     "3 1 0 1 0 0dC", "3 1 1 0 0 0dC", "2 1 0 0 2 01tdrC", "3 2 0 2 0 0", "2 1 1 1 1 01tC", "2 2 0 2 0 01tdrCL",
-    "3 1 0 1 0 0dC+", "3 2 0 2 0 0+", "2 2 1 2 0 01tdrCL+",
+    "3 1 0 1 0 0dC+", "3 2 0 2 0 0+", "2 2 1 2 0 01tdCL+",
 ]  # fmt: skip
 FAULTS = {
     "the segment before its entry": "1 1 0 0 0 0n",

@@ -223,11 +223,10 @@ class Program:
             proved = early and (yield "dead", number, 0)
             area = yield "area", number
             for place, entry in enumerate(area):
-                if (
-                    entry
-                    and entry.kind in IN_FLIGHT
-                    and (proved if early else (yield from self.is_dead(number, entry)))
-                ):
+                if not entry or entry.kind not in IN_FLIGHT:
+                    continue
+                dead = proved if early else (yield from self.is_dead(number, entry))
+                if dead:
                     yield from self.settle(number, place, entry)
         if self.fault == "settled is what the sign is after the scan":
             sign = yield ("sign",)
