@@ -33,8 +33,8 @@ from XME.errors import ContainerGone, DomainEnded, MutexError, ShortLived
 
 # Stands for a change that nothing of its own thread may come between.
 BUSY: Any = object()
-# No root word is zero: the first record has a place.
-NEVER = memoryview(bytes(8)).cast("Q")
+# No root word is this: its place would lie behind all that a generation can hold. Not zero: entries have that stamp.
+NEVER = memoryview(b"\xff" * 8).cast("Q")
 # So many decoded values are kept a container; then all are forgotten.
 CACHED = 1 << 14
 # How long a container that goes is waited for, if somebody is changing it.
@@ -44,8 +44,19 @@ _WAIT_S = 0.2
 class Container(Home):
     """The base of the shared containers."""
 
-    __slots__ = ("_cache", "_change", "_is_dirty", "_is_open", "_is_nested", "_made", "_marks", "_member", "_notes", "_public_name",
-                 "_stamp")  # fmt: skip
+    __slots__ = (
+        "_cache",
+        "_change",
+        "_is_dirty",
+        "_is_nested",
+        "_is_open",
+        "_made",
+        "_marks",
+        "_member",
+        "_notes",
+        "_public_name",
+        "_stamp",
+    )  # fmt: skip
 
     _KIND = 0
     _CHANGE: type[Any] = Change
@@ -143,7 +154,6 @@ class Container(Home):
                     self._marks.append((change.mark(), len(self._made)))
                 self._is_open = False
                 if made:
-                    self.words[W_REFERS] = 1
                     self._made.update(made)
             except BaseException:
                 if not self._marks:
@@ -300,18 +310,34 @@ class Container(Home):
                 dropped = [*dropped, words[W_EVEN + (change.origin.number & 1)]]
             # Before the root, and behind the number that is in the segment already.
             words[W_EVEN + (number & 1)] = change.fresh
-        for serial in (*dropped, *change.orphaned):
-            self._notes[serial] = book.note_dropping(serial, self.serial)
-        words[W_ROOT] = change.root
-        self.adopt(change.generation)
+        # Not among the notes before the commit: another thread unlinks what is noted there.
+        notes: dict[int, int] = {}
+        try:
+            for serial in (*dropped, *change.orphaned):
+                notes[serial] = book.note_dropping(serial, self.serial)
+            words[W_ROOT] = change.root
+            self.adopt(change.generation)
+        except BaseException:
+            self._notes.update(notes)
+            raise
+        self._notes.update(notes)
         if change.orphaned:
             self._keep_others(change.orphaned)
+        for serial in dropped:
+            self._drop_one(serial)
         for serial in change.given_up:
             del self._made[serial]
             book.unlink(serial)
         for serial, kind in list(self._made.items()):
             book.make_public(serial, kind, self.serial)
             del self._made[serial]
+
+    def _drop_one(self, serial: int) -> None:
+        """Unlink a segment that a commit has dropped; under the mutex, so that its epoch tells of a death in here."""
+        note = self._notes.pop(serial, None)
+        if note is not None:
+            flight.unlink(self.domain, serial)
+            self.domain.names.cleared(note)
 
     def _keep_others(self, orphaned: list[int]) -> None:
         """Forget the notes of containers that stand in another place of this one as well."""
@@ -379,6 +405,7 @@ class Container(Home):
         tag, payload, large, children = encoded = values.encode(value, where)
         if not tag & values.HAS_SERIALS:
             return tag, payload, {}
+        self.map()[W_REFERS] = 1
         owned = [child.serial for child in children if self._takes(child)]
         made = flight.store_buffers(self, large)
         return tag, values.payload_with(encoded, made, owned), dict.fromkeys(made, Kind.VALUE)

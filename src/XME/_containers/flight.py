@@ -18,7 +18,7 @@ from typing import Any
 
 from XME._containers import home as homes
 from XME._containers.home import MUTEX_AT, W_EVEN, W_GONE, W_REFERS, W_SETTLED, W_STORED, W_WHAT, Home
-from XME._core import layout, ledger, memory, names, segment
+from XME._core import ledger, memory, segment
 from XME._core.domain import Domain
 from XME._core.ledger import Kind
 from XME._core.namebook import unlink_both
@@ -36,7 +36,8 @@ def store_buffers(home: Home, buffers: Any) -> list[int]:
     made: list[int] = []
     try:
         for buffer in buffers:
-            made.append(_make(home, buffer.nbytes, Kind.VALUE, buffer).serial)
+            # One by one: what was made is unlinked if the next one fails.
+            made.append(_make(home, buffer.nbytes, Kind.VALUE, buffer).serial)  # noqa: PERF401
     except BaseException:
         for serial in made:
             home.domain.names.unlink(serial)
@@ -110,9 +111,14 @@ def dispose(domain: Domain, serial: int, wait_s: float) -> bool:
             return False
     except (ContainerGone, BadSegment):
         pass
+    unlink(domain, serial)
+    return True
+
+
+def unlink(domain: Domain, serial: int) -> None:
+    """Unlink a name, whoever made it."""
     domain.names.unlink(serial)
     unlink_both(domain.id, serial)
-    return True
 
 
 def stands_in_many_places(domain: Domain, serial: int) -> bool:
@@ -148,7 +154,7 @@ def _dispose_parts(home: Home, wait_s: float) -> bool:
         parts = serials_in_use(words, home.kind, root, generation)
     finally:
         home.mutex.release()
-    return all([dispose(home.domain, part, wait_s) for part in parts])
+    return not [part for part in parts if not dispose(home.domain, part, wait_s)]
 
 
 # -- settling ----------------------------------------------------------------------------------------------------------
@@ -165,13 +171,18 @@ def settle(home: Home, root: int, generation: Generation) -> None:
     in_use: set[int] | None = None
     is_whole = True
     for number in range(domain.capacity):
-        if not domain.row(number)[layout.R_LEDGER_END] or domain.is_alive(number):
+        # Read before death is proved: a successor's entries would count as the dead one's.
+        entries = [
+            entry
+            for entry in domain.entries(number)
+            if entry.kind in ledger.IN_FLIGHT and entry.owner == home.serial
+        ]
+        if not entries or domain.is_alive(number):
             continue
-        for entry in domain.entries(number):
-            if entry.kind in ledger.IN_FLIGHT and entry.owner == home.serial:
-                if in_use is None:
-                    in_use = serials_in_use(words, home.kind, root, generation)
-                is_whole &= _settle_of_dead(domain, number, entry, entry.serial in in_use)
+        if in_use is None:
+            in_use = serials_in_use(words, home.kind, root, generation)
+        for entry in entries:
+            is_whole &= _settle_of_dead(domain, number, entry, entry.serial in in_use)
     if is_whole:
         words[W_SETTLED] = epoch
 
@@ -182,7 +193,7 @@ def _settle_of_dead(domain: Domain, number: int, entry: ledger.Entry, in_use: bo
         return False
     # The number may be given again at any time, and its new owner has taken over the entry: then it is his to clear.
     with domain.administration():
-        if domain.is_alive(number):
+        if domain.is_alive(number) or entry not in domain.entries(number):
             return True
         if in_use and entry.kind == Kind.MAKING:
             ledger.write(domain.fd, number, entry._replace(kind=Kind.VALUE))

@@ -15,7 +15,6 @@ from typing import Protocol
 from XME._core import layout, ledger, memory, names
 from XME.errors import DomainEnded, XMEError
 
-
 # What goes with the container that its entry names.
 _BELONGING = ledger.PARTS | {ledger.Kind.CONTAINER}
 # Places are taken back as often as the area has doubled.

@@ -75,6 +75,8 @@ class Change:
         """Undo what was changed since a mark: its records are voided, as a dead writer's are."""
         if self.fresh not in (0, mark[7]):
             self.given_up.append(self.fresh)
+        if mark[7] in self.given_up:
+            self.given_up.remove(mark[7])
         self.generation, high, self.last, self.count, self.end, self.live, self.extra, self.fresh = mark[:8]
         self.generation.void(high)
         self.high = self.generation.words[log.G_HIGH]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from XME._store import index, log, moving
 from XME._store.change import Change, Room, room_wanted
-from XME._store.log import DELETED, G_GIVEN, PLACE_MASK, Generation
+from XME._store.log import DELETED, G_GIVEN, G_PROBES, PLACE_MASK, Generation
 
 # A tag with this bit: before the value stand the length and the bytes that give the key as it was first spelled.
 SPELLED = 0x40
@@ -75,7 +75,11 @@ class TableChange(Change):
             self._renew(units)
             generation = self.generation
             slot, newest = index.find(generation, key, hashed)
-            # The generation is new: every record in it is live.
+            while slot < 0:
+                # Many keys of few hashes; nobody else knows this generation yet.
+                generation.probes = generation.words[G_PROBES] = min(2 * generation.probes, generation.slots)
+                slot, newest = index.find(generation, key, hashed)
+            # Every record in it is live.
             old = newest
         position = self._replaced(old) if old else self._added(slot)
         self.live += units
