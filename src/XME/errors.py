@@ -248,7 +248,7 @@ class UnusableKey(XMEError, TypeError):
     def of(cls, kind: type, reason: str, advice: str) -> UnusableKey:
         """Make the error from the type of the key, why it cannot be one, and what to do instead."""
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        message = f"a {name} cannot be a key of a shared container: {reason}; {advice}"
+        message = f"a key of type {name} cannot be stored in a shared container: {reason}; {advice}"
         return cls(message, key_type=name, reason=reason)
 
 
@@ -383,6 +383,35 @@ def _rebuild_group(message: str, exceptions: list[Exception], fields: dict[str, 
     group = RowErrors(message, exceptions)
     group.__dict__.update(fields)
     return group
+
+
+class LockViolation(XMEError, AssertionError):
+    """A lock under test broke a promise. Fields: ``checker`` (the rule), ``report`` (all of it), ``token`` (replay)."""
+
+    checker: str
+    report: Any
+    token: str | None
+
+    @classmethod
+    def of(cls, checker: str, text: str, report: Any, token: str | None) -> LockViolation:
+        """Make the error from the report of a failed test."""
+        return cls(text, checker=checker, report=report, token=token)
+
+
+class LockTestFailed(XMEError, RuntimeError):
+    """The workers of a lock's test do not work, so nothing is known of the lock. Fields: ``worker``, ``reason``."""
+
+    worker: int
+    reason: str
+
+    @classmethod
+    def of(cls, worker: int, reason: str) -> LockTestFailed:
+        """Make the error from the worker's number and what is wrong with it."""
+        message = (
+            f"worker {worker} of the lock's test is not ready: {reason}; make_lock must be importable in a new process "
+            "(or start_method='fork'), and a lock of multiprocessing's must be made once for all: handed_over=True"
+        )
+        return cls(message, worker=worker, reason=reason)
 
 
 class CallingWarning(UserWarning):

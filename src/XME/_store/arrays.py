@@ -107,7 +107,7 @@ def from_spelled(data: memoryview, buffer: memoryview | bytes) -> Any:
 
     end = 2 + data[1]
     shape = struct.unpack_from(f"<{data[0]}Q", data, end)
-    return np.ndarray(shape, str(data[2:end], "ascii"), buffer)
+    return np.frombuffer(buffer, str(data[2:end], "ascii")).reshape(shape)
 
 
 def _is_plain_inside(kind: Any) -> bool:
@@ -136,7 +136,8 @@ def _reduced(array: Any, kind: type, dtype: Any = None) -> Any:
 def _rebuilt(buffer: Any, dtype: Any, shape: tuple[int, ...], order: Any, kind: type) -> Any:
     import numpy as np
 
-    array: Any = np.ndarray(shape, dtype, buffer, order=order)
+    # ndarray() would look behind a read-only memoryview, and its reader could make the array writable.
+    array: Any = np.frombuffer(buffer, dtype).reshape(shape, order=order)
     return array if kind is np.ndarray else array.view(kind)
 
 

@@ -66,6 +66,10 @@ def canonical(key: Any) -> bytes:
         return str.encode(key, "utf-8", SURROGATES)
 
 
+# The name is also that of what it makes.
+_canonical = canonical
+
+
 def stable_hash(canonical: bytes) -> int:
     """Return 32 bits, never zero, that are the same in every process.
 
@@ -86,9 +90,11 @@ def spelled(key: Any, canonical: bytes) -> bytes:
         return b""
     try:
         # By names, classes of __main__ too: where they are unknown, the canonical bytes give a key that is equal.
-        return pickle.dumps(key, 5)
+        data = pickle.dumps(key, 5)
     except Exception:
-        return pickling.dumps_whole(key)
+        data = pickling.dumps_whole(key)
+    # Not all come back: numpy's text loses zeros at its end.
+    return data if _canonical(pickle.loads(data)) == canonical else b""
 
 
 def _integer(key: Any) -> bytes:
@@ -144,9 +150,7 @@ def _complex(key: Any) -> bytes:
 
 
 def _numpy_float(key: Any) -> bytes:
-    # float() of a long double would round; infinities and NaN have no ratio.
-    number = float(key)
-    return _float(number) if number == key or math.isnan(number) else _fraction(key)
+    return _float(float(key))
 
 
 def _bytes(key: Any) -> bytes:
@@ -251,7 +255,7 @@ def _advice(kind: type) -> str:
         return "use bytes(key)"
     if kind.__module__.partition(".")[0] == "pandas" and hasattr(kind, "to_pydatetime"):
         return "use key.to_pydatetime()"
-    if kind.__module__.partition(".")[0] == "numpy":
+    if kind.__module__.partition(".")[0] == "numpy" and "longdouble" not in kind.__name__:
         return "use key.item()"
     return "use a str, bytes, a number or a tuple of such that stands for it"
 
@@ -283,7 +287,8 @@ _NUMPY: dict[str, _Way] = {
 def _way_of(kind: type) -> _Way:
     numpy = sys.modules.get("numpy")
     if numpy is not None and issubclass(kind, numpy.generic) and kind.__module__ == "numpy":
-        if issubclass(kind, numpy.timedelta64):
+        # A long double is equal to a float and not to the Fraction that this float is equal to.
+        if issubclass(kind, (numpy.timedelta64, numpy.longdouble, numpy.clongdouble)):
             return _refuse
         return next((way for name, way in _NUMPY.items() if issubclass(kind, getattr(numpy, name))), _refuse)
     known: dict[type, _Way] = {}
