@@ -23,15 +23,21 @@ class XmeDict(Store):
     def __init__(self, public: bool) -> None:
         self._xme = need("XME")
         self._public = public
+        self._names: dict[int, str] = {}
         if not hasattr(self._xme, "xmem_dict"):
             raise AttributeError("this XME has no xmem_dict")
 
     def make(self, count: int, room: int = 0) -> Any:
         del room
-        return self._xme.xmem_dict(self.items(count), **({"name": unique_name()} if self._public else {}))
+        if not self._public:
+            return self._xme.xmem_dict(self.items(count))
+        name = unique_name()
+        handle = self._xme.xmem_dict(self.items(count), name=name)
+        self._names[id(handle)] = name
+        return handle
 
     def token(self, handle: Any) -> Any:
-        return handle.name
+        return self._names[id(handle)]
 
     def attach(self, token: Any) -> Any:
         return self._xme.attach(token)
@@ -162,7 +168,7 @@ class SharedMemoryDictStore(Store):
 class DiskcacheStore(Store):
     """diskcache.Cache with its defaults, in a folder in memory; it never evicts here, as a dict never does."""
 
-    largest = 100_000
+    largest = 10_000
 
     def __init__(self) -> None:
         self._type = need("diskcache").Cache

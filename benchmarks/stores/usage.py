@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,9 +26,18 @@ def segment_bytes(prefix: str) -> int:
 
 
 def own_domains() -> set[str]:
-    """Return how the names of XME's shared memory begin in the domains that this process has mapped something of."""
-    words = (line.rpartition("/dev/shm/xm")[2] for line in Path("/proc/self/maps").read_text().splitlines())
-    found = {f"xm{word[:22]}" for word in words if len(word) >= 28 and "/" not in word}
+    """Return how the names of XME's shared memory begin in the domains that this process has containers of.
+
+    A file is known by its number: it had no name yet when it was mapped. What ends in a serial number of zero is a
+    domain's own file, and of other programs' domains XME looks at these.
+    """
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    mapped = {int(line.split()[4]) for line in lines if str(SHM) in line}
+    found = set()
+    for path in SHM.glob("xm" + 28 * "?"):
+        with contextlib.suppress(FileNotFoundError):
+            if not path.name.endswith("AAAAAA") and path.stat().st_ino in mapped:
+                found.add(path.name[:24])
     if not found:
         raise RuntimeError("this process has no shared memory of XME mapped, so what it takes cannot be told")
     return found
