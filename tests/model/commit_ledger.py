@@ -305,9 +305,9 @@ class Model:
         living = [k for k, p in enumerate(s.processes) if p.alive]
         if living:
             s = self.alone(s, living[0], "n")
-            # What a successor has inherited waits for his first change.
-            heirs = self.inherits and any(p.alive and p.incarnation > NUMBERS for p in s.processes)
-            self.check_orphans(s, () if heirs else s.died_inside)
+            # What a successor has inherited waits for his first change, or if he dies before it, for his successor's.
+            last = {p.incarnation for p in s.processes}
+            self.check_orphans(s, s.died_inside & last if self.inherits else s.died_inside)
         for number, p in enumerate(s.processes):
             if not p.alive and self.may_join(s, number):
                 s = self.alone(self.alone(s, number, "J"), number, "n")
