@@ -11,9 +11,11 @@ if sys.platform == "win32":
     raise ImportError(_msg)
 
 if TYPE_CHECKING:
-    from XME import ArrayOperator, Executor, Logputter, errors
+    from XME import ArrayOperator, Executor, Logputter, Security, errors
     from XME._containers.by_name import attach
     from XME._containers.shared_array import xmem_array
+    from XME._containers.shared_dict import xmem_dict
+    from XME._containers.shared_list import xmem_list
     from XME.ArrayOperator import Array
     from XME.Engine import XME, build
     from XME.errors import (
@@ -21,11 +23,14 @@ if TYPE_CHECKING:
         CallingWarning,
         ContainerGone,
         CrewFailed,
+        Deadlock,
         DomainEnded,
         DomainFull,
+        LockTimeout,
         MutexError,
         NameTaken,
         NameUnknown,
+        NotAuthorised,
         RemoteError,
         RowErrors,
         RowTimeout,
@@ -39,11 +44,11 @@ if TYPE_CHECKING:
     from XME.Logputter import Logputter as Logger
 
 _ERRORS = (
-    "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "DomainEnded", "DomainFull", "MutexError",
-    "NameTaken", "NameUnknown", "RemoteError", "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument",
-    "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
+    "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock", "DomainEnded", "DomainFull",
+    "LockTimeout", "MutexError", "NameTaken", "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout",
+    "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
 )  # fmt: skip
-_MODULES = ("ArrayOperator", "Executor", "Logputter", "errors")
+_MODULES = ("ArrayOperator", "Executor", "Logputter", "Security", "errors")
 # Loaded when first asked for: a worker that is started anew needs few of them, and pays for each it imports.
 _PLACES = {
     "XME": ("Engine", "XME"),
@@ -51,15 +56,18 @@ _PLACES = {
     "Array": ("ArrayOperator", "Array"),
     "Logger": ("Logputter", "Logputter"),
     "xmem_array": ("_containers.shared_array", "xmem_array"),
+    "xmem_dict": ("_containers.shared_dict", "xmem_dict"),
+    "xmem_list": ("_containers.shared_list", "xmem_list"),
     "attach": ("_containers.by_name", "attach"),
     **{name: ("errors", name) for name in _ERRORS},
 }
 
 __all__ = [
-    "XME", "Array", "ArrayOperator", "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "DomainEnded",
-    "DomainFull", "Executor", "Logger", "Logputter", "MutexError", "NameTaken", "NameUnknown", "RemoteError",
-    "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied",
-    "WorkerTraceback", "XMEError", "attach", "build", "errors", "xmem_array",
+    "XME", "Array", "ArrayOperator", "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock",
+    "DomainEnded", "DomainFull", "Executor", "LockTimeout", "Logger", "Logputter", "MutexError", "NameTaken",
+    "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security", "SharedMemoryFull",
+    "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError", "attach", "build",
+    "errors", "xmem_array", "xmem_dict", "xmem_list",
 ]  # fmt: skip
 
 

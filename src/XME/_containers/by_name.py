@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
-from XME._containers import shared_array
+from XME._containers import home, opening, shared_array
 from XME._core import named
 from XME._core.domain import Domain
 from XME._core.registry import Entry
 from XME.errors import BadSegment
 
-_OPENERS: dict[str, Callable[[Domain, Entry], Any]] = {"array": shared_array.open_entry}
+_OPENERS: dict[str, Callable[[Domain, Entry], Any]] = {
+    "array": shared_array.open_entry,
+    **dict.fromkeys(home.NAMES.values(), opening.open_entry),
+}
+# Kinds that stand above the containers: the module that brings its opener when it is loaded.
+_LATER = {"security": "XME.Security"}
+
+
+def add_opener(kind: str, opener: Callable[[Domain, Entry], Any]) -> None:
+    """Let `attach` open what is published as `kind`."""
+    _OPENERS[kind] = opener
 
 
 def attach(name: str) -> Any:
@@ -36,6 +47,8 @@ def attach(name: str) -> Any:
     [1, 2, 3]
     """
     with named.joining(name) as (entry, domain):
+        if entry.kind in _LATER:
+            importlib.import_module(_LATER[entry.kind])
         opener = _OPENERS.get(entry.kind)
         if opener is None:
             raise BadSegment.of(name, f"this version of XME knows no container of the kind {entry.kind!r}")

@@ -19,17 +19,16 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Self
 
-from XME._containers import flight, nesting, opening
+from XME._containers import flight, opening
 from XME._containers import home as homes
 from XME._containers.atomic import Atomic
-from XME._containers.home import MUTEX_AT, W_EVEN, W_GONE, W_PARENT, W_REFERS, W_ROOT, W_SETTLED, W_STORED, Home
-from XME._core import layout, program
+from XME._containers.handing import Handed
+from XME._containers.home import MUTEX_AT, W_EVEN, W_GONE, W_ROOT, W_SETTLED
 from XME._core.domain import Domain
 from XME._core.ledger import Kind
-from XME._store import pickling, values
 from XME._store.change import Change
 from XME._store.log import PLACE_MASK, Generation
-from XME.errors import ContainerGone, DomainEnded, MutexError, ShortLived
+from XME.errors import ContainerGone, MutexError
 
 # Stands for a change that nothing of its own thread may come between.
 BUSY: Any = object()
@@ -41,7 +40,7 @@ CACHED = 1 << 14
 _WAIT_S = 0.2
 
 
-class Container(Home):
+class Container(Handed):
     """The base of the shared containers."""
 
     __slots__ = (
@@ -52,9 +51,7 @@ class Container(Home):
         "_is_open",
         "_made",
         "_marks",
-        "_member",
         "_notes",
-        "_public_name",
         "_stamp",
     )  # fmt: skip
 
@@ -78,9 +75,9 @@ class Container(Home):
         self._is_nested = False
         # True while code of the user's runs within a change.
         self._is_open = False
-        # With a public name: what keeps this process in its domain (handles are unhashable, so they cannot).
-        self._public_name: str | None = None
-        self._member: opening.Member | None = None
+        self._public_name = None
+        self._member = None
+        self._parent = None
 
     def _found(self, domain: Domain, *, parent: int = 0, nested: bool = False) -> None:
         """Become a new container of a domain."""
@@ -384,67 +381,3 @@ class Container(Home):
         data, keeper, serial = flight.new_memory(self, nbytes)
         self._made[serial] = Kind.GENERATION
         return data, keeper, serial
-
-    # -- values ----------------------------------------------------------------------------------------------------
-
-    def _encode(self, value: Any, where: str) -> tuple[int, bytes, dict[int, Kind]]:
-        """Return (tag, bytes, what was made for it); called before the mutex is taken, because large buffers take time.
-
-        Raises:
-            UnshareableValue: it does not pickle.
-            SharedMemoryFull: there is no room for its large buffers.
-            ValueError: it refers to a container that may end before this one.
-        """
-        if self._is_nested and nesting.is_nestable(value):
-            child = nesting.shared_child(self, value)
-            tag, payload, _ = self._encode_value(child, where)
-            return tag, payload, {child.serial: Kind.CONTAINER}
-        return self._encode_value(value, where)
-
-    def _encode_value(self, value: Any, where: str) -> tuple[int, bytes, dict[int, Kind]]:
-        tag, payload, large, children = encoded = values.encode(value, where)
-        if not tag & values.HAS_SERIALS:
-            return tag, payload, {}
-        self.map()[W_REFERS] = 1
-        owned = [child.serial for child in children if self._takes(child)]
-        made = flight.store_buffers(self, large)
-        return tag, values.payload_with(encoded, made, owned), dict.fromkeys(made, Kind.VALUE)
-
-    def _takes(self, child: Any) -> bool:
-        """Return whether a container that is put in belongs to this one; refuse one that may end before it."""
-        domain = child.domain if isinstance(child, Container) else child._hold.segment.domain
-        if domain is not self.domain and self.domain.kind == layout.NAMED:
-            raise ShortLived.of(self._called, repr(child))
-        if not isinstance(child, Container) or domain is not self.domain:
-            return False
-        words = child.map()
-        if words[W_PARENT] != self.serial:
-            return False
-        words[W_STORED] = 2 if words[W_STORED] else 1
-        return True
-
-    @property
-    def _called(self) -> str:
-        return self._public_name or self.name
-
-    # -- handing over ----------------------------------------------------------------------------------------------
-
-    def __reduce__(self) -> Any:
-        """Pickle as a name.
-
-        Raises:
-            ContainerGone: it was unlinked.
-            DomainEnded: the program that owns it has ended.
-        """
-        domain = self.domain
-        if not domain.joined:
-            program.join(domain.id)
-        if self._public_name is not None and domain.ended:
-            raise ContainerGone.of(self._public_name)
-        if domain.ended:
-            raise DomainEnded.of(domain.id)
-        if self.map()[W_GONE]:
-            raise ContainerGone.of(self._called)
-        domain.names.mark_handed(self.serial)
-        pickling.met(self)
-        return opening.restored, (self._KIND, domain.id, self.serial, self._public_name)

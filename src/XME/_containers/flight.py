@@ -98,7 +98,7 @@ def serials_in_use(words: Any, kind: int, root: int, generation: Generation) -> 
     return found
 
 
-def dispose(domain: Domain, serial: int, wait_s: float) -> bool:
+def dispose(domain: Domain, serial: int, wait_s: float | None) -> bool:
     """Unlink a value's segment, or a container with all its parts; nothing happens if it is gone.
 
     Returns:
@@ -143,7 +143,7 @@ def _attached(domain: Domain, serial: int) -> Home:
     return home
 
 
-def _dispose_parts(home: Home, wait_s: float) -> bool:
+def _dispose_parts(home: Home, wait_s: float | None) -> bool:
     words = home.map()
     # Nobody begins to change it from now on; who is in the middle of that has the mutex, and what he makes is seen.
     words[W_GONE] = 1

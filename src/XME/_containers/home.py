@@ -28,14 +28,14 @@ import weakref
 from collections import deque
 from typing import Any
 
-from XME._core import names, segment
+from XME._core import layout, names, segment
 from XME._core.domain import Domain
 from XME._core.idle_mutex import IdleMutex
 from XME._core.ledger import Kind
 from XME._core.semaphore import Semaphore
 from XME._store import log
 from XME._store.log import COMMIT, PLACE_MASK, Generation
-from XME.errors import BadSegment, ContainerGone
+from XME.errors import BadSegment, ContainerGone, DomainEnded
 
 W_WHAT, W_ROOT, W_EVEN, W_ODD, W_GONE, W_NESTED, W_SETTLED, W_PARENT, W_REFERS, W_STORED = range(10)
 MUTEX_AT = 10
@@ -116,7 +116,7 @@ class Home:
         self._recent = True
 
     @property
-    def name(self) -> str:
+    def segment_name(self) -> str:
         """The name of its first segment."""
         return names.name_of(self.domain.id, self.serial)
 
@@ -132,16 +132,23 @@ class Home:
         """
         words = self.words
         if words is None:
-            block = segment.attach_anew(self.domain, self.serial)
-            words = self._bind(block)
+            words = self._bind(self._attached(self.serial))
             _make_room(self)
         self._recent = True
         return words
 
+    def _attached(self, serial: int) -> segment.Segment:
+        try:
+            return segment.attach_anew(self.domain, serial)
+        except DomainEnded:
+            if self.domain.kind != layout.NAMED:
+                raise
+            raise ContainerGone.of(self.domain.label) from None
+
     def _bind(self, block: segment.Segment) -> Any:
         words = block.words()
         if block.nbytes < 64 or words[W_WHAT] != what(self.kind):
-            raise BadSegment.of(self.name, f"it is no shared {NAMES[self.kind]} of this version of XME")
+            raise BadSegment.of(self.segment_name, f"it is no shared {NAMES[self.kind]} of this version of XME")
         self.words = words
         return words
 
@@ -153,7 +160,9 @@ class Home:
             if mutex is None:
                 words = _mutex_words(self.map(), self.domain)
                 reopen = functools.partial(_reopened, self.domain, self.serial)
-                mutex = IdleMutex(self.domain, words, semaphore or Semaphore(self.name), self.serial, reopen)
+                public_name = self.domain.label if self.domain.kind == layout.NAMED else None
+                semaphore = semaphore or Semaphore(self.segment_name)
+                mutex = IdleMutex(self.domain, words, semaphore, self.serial, reopen, public_name)
                 _mutexes[key] = mutex
             self.mutex = mutex
 
@@ -198,26 +207,26 @@ class Home:
         if generation.number != number:
             return None
         if not generation.is_sound or not generation.first <= root & PLACE_MASK < generation.size:
-            raise BadSegment.of(self.name, f"generation {number} of its records is damaged")
+            raise BadSegment.of(self.segment_name, f"generation {number} of its records is damaged")
         return generation
 
     def _memory_of(self, words: Any, number: int) -> tuple[memoryview, Any]:
         if not number:
             return words.cast("B")[_generation_at(self.domain.capacity) :], words
-        block = segment.attach_anew(self.domain, words[W_EVEN + (number & 1)])
+        block = self._attached(words[W_EVEN + (number & 1)])
         return block.data, block
 
     def _under_mutex(self, words: Any) -> tuple[int, Generation]:
         """Look once more while nobody can change anything: what is missing now is missing for good."""
         if words[W_GONE]:
-            raise ContainerGone.of(self.name)
+            raise ContainerGone.of(self.segment_name)
         with self.mutex:
             root = words[W_ROOT]
             found = self._attach(words, root)
         if found is None:
             if words[W_GONE]:
-                raise ContainerGone.of(self.name)
-            raise BadSegment.of(self.name, f"the segment of generation {root >> 32} of its records is missing")
+                raise ContainerGone.of(self.segment_name)
+            raise BadSegment.of(self.segment_name, f"the segment of generation {root >> 32} of its records is missing")
         self._generation = found
         return root, found
 

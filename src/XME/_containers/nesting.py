@@ -42,8 +42,9 @@ def shared_child(parent: Any, value: Any) -> Any:
     cls: Any = opening.class_of(_KINDS[type(value)])
     child = cls.__new__(cls)
     child._found(parent.domain, parent=parent.serial, nested=True)
+    child._parent = parent
     if parent._public_name is not None:
-        opening.bear(child, parent._public_name)
+        child._bear(parent._public_name)
     outer, _local.around = _local.around, _local.around | {id(value)}
     try:
         child._fill(value)
@@ -53,3 +54,29 @@ def shared_child(parent: Any, value: Any) -> Any:
     finally:
         _local.around = outer
     return child
+
+
+def is_child(value: Any, parent: Any) -> bool:
+    """True for a shared container that nested=True made for a parent."""
+    if not isinstance(value, homes.Home) or value.domain is not parent.domain:
+        return False
+    return bool(value.map()[homes.W_PARENT] == parent.serial)
+
+
+def plain(value: Any, memo: dict[int, tuple[Any, Any]]) -> Any:
+    """Return a value in which shared lists and dicts are plain, also inside plain lists, dicts and tuples.
+
+    Args:
+        value: what a container gave.
+        memo: by the identity of its handle, that handle (so that it lives) and what it became: they may contain each
+            other.
+    """
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return kind([plain(part, memo) for part in value])
+    if kind is dict:
+        return {key: plain(part, memo) for key, part in value.items()}
+    fill = getattr(kind, "_fill_plain", None)
+    if fill is None:
+        return value
+    return memo[id(value)][1] if id(value) in memo else fill(value, memo)

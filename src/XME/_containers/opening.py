@@ -9,27 +9,14 @@ import weakref
 from typing import Any
 
 from XME._containers import home as homes
-from XME._containers.home import W_NESTED
+from XME._containers.home import W_NESTED, W_PARENT
 from XME._core import named, program
 from XME._core.domain import Domain
+from XME._core.registry import Entry
 from XME.errors import DomainEnded
 
 # Which class opens which kind; a module adds its own, and is imported when its kind is met.
 CLASSES: dict[int, type[Any]] = {}
-
-
-class Member:
-    """Stands for a handle among those that keep this process in a named domain."""
-
-    __slots__ = ("__weakref__",)
-
-
-def bear(handle: Any, public_name: str) -> None:
-    """Let a handle keep this process in the named domain that it belongs to."""
-    with named.lock:
-        handle._public_name = public_name
-        handle._member = Member()
-        named.hold(handle.domain, handle._member)
 
 
 def keep(handle: Any) -> None:
@@ -68,10 +55,20 @@ def handle_of(kind: int, domain: Domain, serial: int, public_name: str | None) -
             handle._reset()
             homes.attach(handle, domain, serial, kind)
             handle._is_nested = bool(handle.words[W_NESTED])
+            parent = handle.words[W_PARENT]
+            if parent:
+                handle._parent = _handles.get((domain.id, parent), parent)
             _handles[domain.id, serial] = handle
             if public_name is not None:
-                bear(handle, public_name)
+                handle._bear(public_name)
         return handle
+
+
+def open_entry(domain: Domain, entry: Entry) -> Any:
+    """Open a named container from its registry entry; named.lock is held."""
+    kind = next(number for number, name in homes.NAMES.items() if name == entry.kind)
+    with named.explaining(domain, entry.name):
+        return handle_of(kind, domain, entry.serial, entry.name)
 
 
 def class_of(kind: int) -> type[Any]:

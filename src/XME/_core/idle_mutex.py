@@ -7,6 +7,7 @@ from typing import Any
 
 from XME._core.mutex import FREE, RobustMutex
 from XME._core.recovery import Party
+from XME.errors import ContainerGone, DomainEnded
 
 # An epoch that is odd and that no mutex remembers: acquire goes its long way.
 _NO_WORDS = (1,)
@@ -19,13 +20,24 @@ class IdleMutex(RobustMutex):
     comes and goes, and not the object.
     """
 
-    __slots__ = ("_open",)
+    __slots__ = ("_open", "_public_name")
 
     def __init__(
-        self, party: Party, words: Any, semaphore: Any, serial: int, reopen: Callable[[], tuple[Any, Any]]
+        self, party: Party, words: Any, semaphore: Any, serial: int, reopen: Callable[[], tuple[Any, Any]],
+        public_name: str | None = None,
     ) -> None:
-        """Bind a mutex; `reopen` returns its words and semaphore when they are wanted again."""
+        """Bind a mutex.
+
+        Args:
+            party: whose mutex it is; this and the next three are as for a RobustMutex.
+            words: its words.
+            semaphore: its semaphore.
+            serial: its number.
+            reopen: returns its words and semaphore when they are wanted again.
+            public_name: of the container that it belongs to, whose domain ends when that goes.
+        """
         self._open = reopen
+        self._public_name = public_name
         super().__init__(party, words, semaphore, serial)
 
     def let_go(self) -> bool:
@@ -48,7 +60,12 @@ class IdleMutex(RobustMutex):
             self._words, self._semaphore = self._open()
             self._grab = self._semaphore.acquire
             self._post = self._semaphore.release
-        return super()._take_slowly(deadline)
+        try:
+            return super()._take_slowly(deadline)
+        except DomainEnded:
+            if self._public_name is None:
+                raise
+            raise ContainerGone.of(self._public_name) from None
 
 
 def _refuse(*_args: Any) -> None:

@@ -142,13 +142,14 @@ class TableChange(Change):
         self.generation, self.high = made, made.first
         return made
 
-    def _renew(self, units: int, *, without: int = 0) -> None:
+    def _renew(self, units: int, *, without: int = 0, is_shrinking: bool = False) -> None:
         """Go on in a new generation, which has all live records and room for more."""
         old = self.generation
         entries = moving.entries_in_order(old, self.end, without)
         count = len(entries.places)
         positions = max(_LEAST_POSITIONS, 2 * (count + 1))
-        made = self._begin(room_wanted(self.live, units, old.size), positions, slots_for(positions))
+        room = room_wanted(self.live, units, 0 if is_shrinking else old.size)
+        made = self._begin(room, positions, slots_for(positions))
         self.high = moving.copy_table(old, entries, made)
         self.count = self.end = count
         self.live = self.high - made.first
@@ -161,4 +162,5 @@ class TableChange(Change):
 
     def shrink(self) -> None:
         """Give memory back: go on in a generation that is as large as what lives needs."""
-        self._renew(4)
+        # Not twice as large as before, which would be wasteful again.
+        self._renew(4, is_shrinking=True)
