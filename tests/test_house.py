@@ -19,7 +19,7 @@ FLOORS = [
     {"_core"},
     {"_store"},
     {"_containers"},
-    {"_pool", "Security", "Logputter", "ArrayOperator"},
+    {"_pool", "_security", "Security", "Logputter", "ArrayOperator"},
     {"Executor", "Monitor"},
     {"Manager"},
     {"Engine"},

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
         DomainEnded,
         DomainFull,
         LockTimeout,
+        LockTimeout,
         MutexError,
         NameTaken,
         NameUnknown,
+        NotAuthorised,
         NotAuthorised,
         RemoteError,
         RowErrors,
@@ -67,7 +69,7 @@ __all__ = [
     "DomainEnded", "DomainFull", "Executor", "LockTimeout", "Logger", "Logputter", "MutexError", "NameTaken",
     "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security", "SharedMemoryFull",
     "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError", "attach", "build",
-    "errors", "xmem_array", "xmem_dict", "xmem_list",
+    "errors", "xmem_array",
 ]  # fmt: skip
 
 

@@ -76,9 +76,10 @@ class Wait:
         self._facts: dict[str, Any] = {}
         self._suspects: list[Record] = []
 
-    def turn_to(self, kind: str) -> None:
-        """Wait for another kind of hold to end from now on."""
+    def turn_to(self, lock: Waitable, kind: str) -> None:
+        """Wait for something else from now on."""
         self.end()
+        self._lock = lock
         self._kind = kind
 
     def goes_on(self) -> bool:
@@ -91,6 +92,13 @@ class Wait:
         """Take the record away: the wait is over."""
         self._clear()
         self._held = None
+
+    def given_up(self) -> bool:
+        """End the wait and raise what ended it; False if that was its time limit."""
+        self.end()
+        if self.error is not None:
+            raise self.error
+        return False
 
     def _clear(self) -> None:
         for place in self._places:

@@ -19,9 +19,15 @@ class Looks:
     _words: Any
     _local: Any
     _phase: int
+    _count: int
     _serial: int
     label: str | None
     operator: Any
+
+    @property
+    def depth(self) -> int:
+        """How often the calling thread has taken it; 0 if it does not hold it."""
+        return self._count if self.held else 0
 
     @property
     def held(self) -> bool:

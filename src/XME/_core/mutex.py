@@ -77,12 +77,14 @@ class RobustMutex(Looks, Recoverable):
 
     __slots__ = (
         "__weakref__", "_abandoned", "_count", "_ended", "_epoch", "_foreign", "_grab", "_holding", "_local", "_mine",
-        "_phase", "_releasing", "_trying", "_wait", "label", "operator",
+        "_phase", "_purpose", "_releasing", "_trying", "_wait", "label", "operator",
+        "slice_s",
     )  # fmt: skip
 
-    # How messages call it, and on whose behalf it is held; whoever owns the mutex may say so.
+    # How messages call it, on whose behalf it is held, and how long a waiter sleeps before it looks: the owner may say.
     label: str | None
     operator: Any
+    slice_s: float
 
     def __init__(self, party: Party, words: Any, semaphore: Any, serial: int) -> None:
         """Bind a mutex to its words and semaphore; `words` has 1 + capacity items of 64 bits."""
@@ -95,6 +97,7 @@ class RobustMutex(Looks, Recoverable):
         self._ended = party.ended_words
         self._foreign = self.recoveries = 0
         self.label = self.operator = None
+        self.slice_s = SLICE_S
         self._forget()
         _handles.add(self)
 
@@ -103,6 +106,7 @@ class RobustMutex(Looks, Recoverable):
         self._phase = FREE
         self._count = 0
         self._wait: Wait | None = None
+        self._purpose: Any = None
         self._recovering = False
         # Not joined, and no epoch learnt: the next acquire takes the long way.
         self._mine = -1
@@ -111,12 +115,12 @@ class RobustMutex(Looks, Recoverable):
 
     # -- taking ----------------------------------------------------------------------------------------------------
 
-    def acquire(self, timeout_s: float | None = None, wait: Wait | None = None) -> bool:
+    def acquire(self, timeout_s: float | None = None, purpose: Any = None) -> bool:
         """Take the mutex; the thread that has it may take it again.
 
         Args:
             timeout_s: how long to wait, in seconds; None waits for ever, 0 only tries.
-            wait: what looks, after each slice, whether to wait on; by default, whether there is a deadlock.
+            purpose: what new_wait is told, if it comes to waiting.
 
         Returns:
             True if it is held now, False if the time ran out.
@@ -127,9 +131,9 @@ class RobustMutex(Looks, Recoverable):
             MutexError: a signal handler wants what its own thread is in the middle of taking or releasing.
         """
         began = False
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = timeout_s and time.monotonic() + timeout_s
         try:
-            if not self._local.acquire(False) and not self._wait_local(deadline, wait):
+            if not self._local.acquire(False) and not self._wait_local(deadline, purpose):
                 return False
             if self._phase:
                 self._enter_again()
@@ -147,7 +151,7 @@ class RobustMutex(Looks, Recoverable):
                     try:
                         self._grab(0)
                     except Busy:
-                        self._wait = wait
+                        self._purpose = purpose
                         if self._wait_turn(epoch, deadline):
                             self._phase = HELD
                             return True
@@ -157,7 +161,7 @@ class RobustMutex(Looks, Recoverable):
                             self._phase = HELD
                             return True
                 words[mine] = IDLE
-            return self._take_or_leave(deadline, wait)
+            return self._take_or_leave(deadline, purpose)
         except BaseException:
             try:
                 self._undo(began)
@@ -165,9 +169,8 @@ class RobustMutex(Looks, Recoverable):
                 self._undo(began)
             raise
 
-    def _take_or_leave(self, deadline: float | None, wait: Wait | None) -> bool:
-        if self._wait is None:
-            self._wait = wait
+    def _take_or_leave(self, deadline: float | None, purpose: Any) -> bool:
+        self._purpose = purpose
         if self._take_slowly(deadline):
             self._phase = HELD
             return True
@@ -175,17 +178,16 @@ class RobustMutex(Looks, Recoverable):
         self._phase = FREE
         self._count = 0
         self._local.release()
-        return _given_up(wait)
+        return wait is not None and wait.given_up()
 
-    def _wait_local(self, deadline: float | None, wait: Wait | None) -> bool:
+    def _wait_local(self, deadline: float | None, purpose: Any) -> bool:
         """Wait for another thread of this process to be done with the mutex."""
-        while not self._local.acquire(timeout=_slice(deadline)):
-            if is_over(deadline):
-                return _given_up(wait)
+        wait = None
+        while not self._local.acquire(timeout=slice_of(deadline, self.slice_s)):
             if wait is None:
-                wait = Wait(self)
-            if not wait.goes_on():
-                return _given_up(wait)
+                wait = self.new_wait(purpose)
+            if is_over(deadline) or not wait.goes_on():
+                return wait.given_up()
         if wait is not None:
             wait.end()
         return True
@@ -242,7 +244,7 @@ class RobustMutex(Looks, Recoverable):
         mine = self._mine
         semaphore = self._semaphore
         while True:
-            taken = self._spin() or semaphore.wait(_slice(deadline))
+            taken = self._spin() or semaphore.wait(slice_of(deadline, self.slice_s))
             if words[EPOCH] != epoch:
                 # What was taken belongs to an epoch that is over; the recoverer counts permits anew.
                 words[mine] = IDLE
@@ -262,8 +264,12 @@ class RobustMutex(Looks, Recoverable):
     def _makes_sense(self) -> bool:
         """Look, at the end of a slice, whether to wait on."""
         if self._wait is None:
-            self._wait = Wait(self)
+            self._wait = self.new_wait(self._purpose)
         return self._wait.goes_on()
+
+    def new_wait(self, _purpose: Any) -> Wait:
+        """Return what looks, after each slice, whether to wait on: here, whether there is a deadlock."""
+        return Wait(self)
 
     def _end_wait(self) -> None:
         wait, self._wait = self._wait, None
@@ -382,14 +388,6 @@ class RobustMutex(Looks, Recoverable):
         self._forget()
 
 
-def _given_up(wait: Wait | None) -> bool:
-    """Raise what ended a wait, or return False if that was its time limit."""
-    if wait is not None:
-        wait.end()
-        if wait.error is not None:
-            raise wait.error
-    return False
-
-
-def _slice(deadline: float | None) -> float:
-    return SLICE_S if deadline is None else max(0.0, min(SLICE_S, deadline - time.monotonic()))
+def slice_of(deadline: float | None, longest: float = SLICE_S) -> float:
+    """Return how long to sleep before looking again, in seconds."""
+    return longest if deadline is None else max(0.0, min(longest, deadline - time.monotonic()))

@@ -91,6 +91,11 @@ class Semaphore:
         """True if there seems to be a permit; where the system does not tell (macOS), always."""
         return not HAS_VALUE or self._raw.value > 0
 
+    def hint(self) -> None:
+        """Add a permit unless there is one: for waiters who look again by themselves."""
+        if not HAS_VALUE or self._raw.value == 0:
+            self.release()
+
     def spin(self, seconds: float) -> bool:
         """Look for a permit for a moment without sleeping; True if it was taken."""
         end = time.perf_counter() + seconds

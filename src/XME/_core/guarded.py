@@ -1,0 +1,367 @@
+"""The shared part of a Security: its lock, who holds it, and its settings, in one segment with two semaphores.
+
+The payload, in 8-byte words::
+
+    0                 magic
+    1                 generation of the settings (twin.py)
+    2                 flag of the reader-writer lock (rwlock.py)
+    3                 since when it is held alone (ns since the epoch), 0: it is not; stored by the mutex's holder
+    4                 tag of whoever signed last: incarnation << 27 | participant << 15 | a number of his process's
+    5                 how often a holder was found dead
+    6                 serial number of the second semaphore
+    8                 words of the mutex: 1 + capacity
+    9 + capacity      reader words: capacity
+    then              the signature: what words 3 and 4 mean in words, 768 bytes of JSON
+    then              the two records of the settings
+
+Who enters signs, unless the signature is his already, and then stores since when; who leaves stores 0. So whoever
+enters and finds word 3 not 0 knows that the holder before him died (or was interrupted on his way in), and who it was.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any
+
+from XME._core import layout, memory, named, names, participant, segment
+from XME._core.deadlock import Wait
+from XME._core.domain import Domain
+from XME._core.ledger import Kind
+from XME._core.mutex import SLICE_S, RobustMutex
+from XME._core.recovery import INCARNATION_SHIFT, Party
+from XME._core.rwlock import RobustRWLock
+from XME._core.semaphore import Semaphore
+from XME._core.twin import TWIN_BYTES, TwinRecord
+from XME.errors import BadSegment
+
+_MAGIC = int.from_bytes(b"XMESEC\0\1", "little")
+W_MAGIC, W_SETTINGS, W_FLAG, W_SINCE, W_WHO, W_DEATHS, W_HINT = range(7)
+_MUTEX_AT = 8
+_SIGNATURE_BYTES = 768
+_NUMBER_SHIFT = 15
+_LONGEST_TEXT = 40
+# A SPIN lock's turns without sleeping (some 0.1 us each), and the turns that let others run. Alone on a core, the
+# holder could not go on meanwhile.
+_SPINS = 1000 if (os.cpu_count() or 1) > 1 else 0
+_YIELDS = 20
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has (or had) a lock: process name, pid, thread name, operator, and since when (seconds since the epoch)."""
+
+    process: str
+    pid: int
+    thread: str
+    operator: str
+    since: float
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        since = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"{self.operator} in process {self.process} (pid {self.pid}, thread {self.thread}) since {since}"
+
+
+class Person:
+    """An operator in this process: its canonical bytes, its text, and the tag under which it signed last."""
+
+    __slots__ = ("key", "tag", "text", "thread")
+
+    def __init__(self, key: bytes, text: str) -> None:
+        self.key = key
+        self.text = text
+        self.tag = 0
+        # The thread for which the tag was made; 0: it must be made anew.
+        self.thread = 0
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class JudgeAnewError(Exception):
+    """The settings have changed: who waits may not have to any more."""
+
+
+class _GuardedWait(Wait):
+    """A wait that ends also when the settings change."""
+
+    def __init__(self, mutex: GuardedMutex, purpose: tuple[Person, int]) -> None:
+        super().__init__(mutex, operator=purpose[0].text)
+        self._word = mutex.settings
+        self._judged = purpose[1]
+
+    def goes_on(self) -> bool:
+        if self._word[0] != self._judged:
+            self.error = JudgeAnewError()
+            return False
+        return super().goes_on()
+
+
+class GuardedMutex(RobustMutex):
+    """The mutex of a Security; knows on whose behalf it is held, and how often that was finished.
+
+    Attributes:
+        settled: how many acquires of the holder have returned; what is held beyond that is given back by `fall_back`.
+        by_readers: how many of those came as readers, under a lock type that does not share.
+        died: the holder before this one, if he was found dead.
+    """
+
+    __slots__ = ("by_readers", "died", "people", "settings", "settled")
+
+    def __init__(self, party: Party, words: Any, semaphore: Any, serial: int, settings: Any) -> None:
+        """Bind; `settings` is a view of the word that changes with the settings."""
+        self.people: dict[bytes, Person] = {}
+        self.settings = settings
+        self.died: Holder | None = None
+        super().__init__(party, words, semaphore, serial)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.settled = self.by_readers = 0
+        self.operator = None
+        self._disown_tags()
+
+    def unlearn(self) -> None:
+        """Let the next acquire join anew, and sign anew."""
+        super().unlearn()
+        self._disown_tags()
+
+    def _disown_tags(self) -> None:
+        for person in list(self.people.values()):
+            person.thread = 0
+
+    def new_wait(self, purpose: Any) -> Wait:
+        """Return what looks, after each slice, whether to wait on."""
+        return _GuardedWait(self, purpose) if purpose else super().new_wait(purpose)
+
+
+class Guarded:
+    """One such segment, as this process sees it; one object a process and segment.
+
+    Attributes:
+        domain, serial, name: where it is; its public name or None.
+        words: all words up to the signature.
+        mutex, lock, settings: see their classes.
+    """
+
+    __slots__ = (
+        "__weakref__", "_semaphore", "_signature", "domain", "lock", "mutex", "name", "segment", "serial", "settings",
+        "words",
+    )  # fmt: skip
+
+    def __init__(self, domain: Domain, block: segment.Segment, name: str | None) -> None:
+        """Bind to a finished segment and open its semaphores."""
+        self.domain, self.segment, self.serial, self.name = domain, block, block.serial, name
+        capacity = domain.capacity
+        self.words = words = block.words(0, _MUTEX_AT + 1 + 2 * capacity)
+        if words[W_MAGIC] != _MAGIC:
+            raise BadSegment.of(block.name, "it is no Security's")
+        signature_at = 8 * len(words)
+        self._signature = block.data[signature_at : signature_at + _SIGNATURE_BYTES]
+        twins = block.data[signature_at + _SIGNATURE_BYTES : signature_at + _SIGNATURE_BYTES + TWIN_BYTES]
+        self.settings = TwinRecord(domain, words[W_HINT], words[W_SETTINGS : W_SETTINGS + 1], twins)
+        self._semaphore = Semaphore(names.name_of(domain.id, block.serial))
+        readers_at = _MUTEX_AT + 1 + capacity
+        self.mutex = GuardedMutex(
+            domain, words[_MUTEX_AT:readers_at], self._semaphore, block.serial, self.settings.word
+        )
+        self.mutex.label = f"Security {name!r}" if name else f"Security {block.serial}"
+        drained = Semaphore(names.name_of(domain.id, words[W_HINT]))
+        self.lock = RobustRWLock(self.mutex, words[W_FLAG : W_FLAG + 1], words[readers_at:], drained)
+
+    # -- the holder ------------------------------------------------------------------------------------------------
+
+    def enter(self, person: Person) -> None:
+        """Say who holds it from now on; the mutex has just been taken, and nobody reads."""
+        words = self.words
+        mutex = self.mutex
+        mutex.died = self._find_death() if words[W_SINCE] else None
+        self.sign(person)
+        words[W_SINCE] = time.time_ns()
+        mutex.operator = person
+        mutex.by_readers = 0
+        mutex.settled = 1
+
+    def sign(self, person: Person) -> None:
+        """Make the signature this person's, unless it is."""
+        if person.thread != get_ident():
+            number = next(_numbers) & ((1 << _NUMBER_SHIFT) - 1)
+            base = self.domain.incarnation << INCARNATION_SHIFT | self.domain.number << _NUMBER_SHIFT
+            person.tag = base | number
+            person.thread = get_ident()
+        words = self.words
+        if words[W_WHO] != person.tag:
+            words[W_WHO] = 0
+            who = participant.display_name(), os.getpid(), threading.current_thread().name, person.text
+            text = json.dumps([str(part)[:_LONGEST_TEXT] for part in who], ensure_ascii=False).encode()
+            self._signature[: len(text) + 1] = text + b"\0"
+            words[W_WHO] = person.tag
+
+    def _find_death(self) -> Holder | None:
+        """Return who held it and is dead; who was only interrupted on his way in is none."""
+        tag = self.words[W_WHO]
+        number, incarnation = tag >> _NUMBER_SHIFT & (layout.CAPACITY_MAX - 1), tag >> INCARNATION_SHIFT
+        dead = None
+        if tag and number < self.domain.capacity and self.domain.is_dead(number, incarnation):
+            dead = self._signed()
+            self.words[W_DEATHS] += 1
+        # He is named once: were we killed now, the next one must not take us for him.
+        self.words[W_SINCE] = 0
+        return dead
+
+    def _signed(self) -> Holder | None:
+        since, tag = self.words[W_SINCE], self.words[W_WHO]
+        text = bytes(self._signature).partition(b"\0")[0]
+        if not since or not tag or self.words[W_WHO] != tag:
+            return None
+        try:
+            process, pid, thread, operator = json.loads(text)
+        except ValueError:
+            return None
+        return Holder(process, int(pid), thread, operator, since / 1e9)
+
+    def holder(self) -> Holder | None:
+        """Return who holds it alone now, as far as can be seen from outside."""
+        return self._signed() if self.mutex.holders() else None
+
+    def fall_back(self) -> None:
+        """Give back what this thread has taken and no acquire has finished; done twice, it changes nothing."""
+        mutex = self.mutex
+        while mutex.depth > mutex.settled:
+            if not mutex.settled:
+                self.words[W_SINCE] = 0
+                mutex.operator = None
+            mutex.release()
+
+    def fall_back_twice(self) -> None:
+        """Fall back also if a second exception strikes meanwhile."""
+        try:
+            self.fall_back()
+        finally:
+            self.fall_back()
+
+    def leave(self) -> None:
+        """Undo one acquire of the holder."""
+        mutex = self.mutex
+        mutex.settled -= 1
+        if not mutex.settled:
+            self.words[W_SINCE] = 0
+            mutex.operator = None
+        mutex.release()
+
+    def spin(self) -> None:
+        """Wait for a moment without sleeping until it looks free."""
+        is_free = self._semaphore.is_free
+        for _ in range(_SPINS):
+            if is_free():
+                return
+        for _ in range(_YIELDS):
+            os.sched_yield()
+            if is_free():
+                return
+
+    def look_every(self, seconds: float) -> None:
+        """Let waiters look again after so long at the latest."""
+        self.mutex.slice_s = min(SLICE_S, max(0.001, seconds))
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def mark_handed(self) -> None:
+        """Remember that another process may know it."""
+        book = self.domain.names
+        book.mark_handed(self.serial)
+        book.mark_handed(self.words[W_HINT])
+
+    def unlink(self) -> None:
+        """Take its names away, also if another process made them."""
+        for serial in (self.serial, self.words[W_HINT]):
+            self.domain.names.unlink(serial)
+            memory.unlink(names.path_of(names.name_of(self.domain.id, serial)))
+            memory.unlink(names.semaphore_path(names.name_of(self.domain.id, serial)))
+
+
+_numbers = itertools.count()
+
+
+def create(domain: Domain, settings: bytes, name: str | None = None) -> Guarded:
+    """Make the shared part of a Security (some 200 us).
+
+    Raises:
+        SharedMemoryFull: there is no room.
+        DomainEnded: the program that owns the domain has ended.
+    """
+    book = domain.names
+    serial = book.enter(Kind.CONTAINER)
+    hint = book.enter(Kind.CONTAINER, serial)
+    try:
+        # The semaphores first: who finds the segment finds them too.
+        Semaphore.create(names.name_of(domain.id, serial), 1)
+        Semaphore.create(names.name_of(domain.id, hint), 0)
+        block = segment.make(domain, serial, *_payload(domain, hint, settings))
+    except BaseException:
+        book.unlink(serial)
+        book.unlink(hint)
+        raise
+    book.confirm(serial)
+    book.confirm(hint)
+    segment.remember(block)
+    weakref.finalize(block, book.note_drop, hint).atexit = False
+    return _kept(Guarded(domain, block, name))
+
+
+def _payload(domain: Domain, hint: int, settings: bytes) -> tuple[int, Kind, memoryview]:
+    count = _MUTEX_AT + 1 + 2 * domain.capacity
+    begin = bytearray(8 * count + _SIGNATURE_BYTES + TWIN_BYTES)
+    words = memoryview(begin)[: 8 * _MUTEX_AT].cast("Q")
+    words[W_MAGIC], words[W_HINT] = _MAGIC, hint
+    first = TwinRecord.first(settings)
+    at = 8 * count + _SIGNATURE_BYTES
+    begin[at : at + len(first)] = first
+    return len(begin), Kind.CONTAINER, memoryview(begin)
+
+
+def _kept(guarded: Guarded) -> Guarded:
+    _guarded[guarded.domain.id, guarded.serial] = guarded
+    if guarded.name is not None:
+        named.hold(guarded.domain, guarded)
+    return guarded
+
+
+def attach(domain: Domain, serial: int, name: str | None) -> Guarded:
+    """Return this process's view of the shared part of a Security.
+
+    Raises:
+        ContainerGone: it was unlinked.
+        DomainEnded: the program that owns it has ended.
+        BadSegment: the segment is something else, or damaged.
+    """
+    with _lock:
+        found = _guarded.get((domain.id, serial))
+        return found or _kept(Guarded(domain, segment.attach(domain, serial), name))
+
+
+def find(domain_id: str, serial: int) -> Guarded | None:
+    """Return the view that this process has, or None."""
+    return _guarded.get((domain_id, serial))
+
+
+_guarded: weakref.WeakValueDictionary[tuple[str, int], Guarded] = weakref.WeakValueDictionary()
+# Reentrant: a signal handler may unpickle a Security.
+_lock = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for guarded in list(_guarded.values()):
+        guarded.settings.renew_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,1 @@
+"""What XME.Security is made of."""

@@ -1,0 +1,274 @@
+"""Who may take a lock, and what taking, sharing and giving back mean under each type.
+
+Settings are read again whenever their generation has changed: before a try, after each slice of a wait, and once the
+lock has been taken, so that nobody enters under settings that were over before he had it. A lock that was published
+lives in the name's own domain from then on; the settings of the old place say where, and whoever comes there follows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from XME._core import guarded, named
+from XME._core.deadlock import of_this_thread
+from XME._core.guarded import W_SETTINGS, Guarded, JudgeAnewError, Person
+from XME._core.settings import Settings, decoded, short
+from XME._security.kinds import ADMIN, LockType, seconds
+from XME._store import keys
+from XME.errors import ContainerGone, Deadlock, DomainEnded, LockTimeout, NotAuthorised, XMEError
+
+# How soon somebody who may not have the lock, and has time, looks whether he may.
+_PERMISSION_POLL_S = 0.01
+# The settings have changed meanwhile: try again.
+_AGAIN: Final = XMEError("again")
+_NOBODY: Final = (_AGAIN, Person(b"", ""), (Person(b"", ""), -1))
+_UNREAD: Final = Settings(0, b"", frozenset(), generation=-1)
+_LONG_WAY: Final = frozenset({LockType.SPIN, LockType.DISABLE})
+
+
+def key_of(operator: Any) -> bytes:
+    """Return an operator's canonical bytes; TypeError if it has none."""
+    try:
+        return keys.canonical(operator)
+    except TypeError as error:
+        msg = f"{text_of(operator)} cannot be an operator, since it is not the same in every process: {error}"
+        raise TypeError(msg) from error
+
+
+def text_of(operator: Any) -> str:
+    """Return how messages call an operator."""
+    return operator.name if operator is ADMIN else repr(operator)[:60]
+
+
+class Gate:
+    """The policy of one Security in this process; the lock and the settings are shared."""
+
+    __slots__ = ("_guarded", "_lock", "_mutex", "_settings", "_usual", "_usual_reader", "_words")
+
+    # The settings that were read last.
+    _settings: Settings
+    # An operator who may have the lock alone, under settings of that generation; one tuple, since threads share it. It
+    # also keeps the operator's object alive, so that no other can be taken for it.
+    _usual: tuple[Any, Person, tuple[Person, int]]
+    # The same for sharing.
+    _usual_reader: tuple[Any, Person, tuple[Person, int]]
+
+    def _bind(self, shared: Guarded) -> None:
+        self._guarded = shared
+        self._mutex = shared.mutex
+        self._lock = shared.lock
+        self._words = shared.words
+        self._usual = self._usual_reader = _NOBODY
+        self._settings = _UNREAD
+
+    # -- settings --------------------------------------------------------------------------------------------------
+
+    def _current(self) -> Settings:
+        """Return the settings that count now, following the lock to where it was published."""
+        while True:
+            settings = self._settings
+            if self._words[W_SETTINGS] == settings.generation:
+                return settings
+            settings = decoded(*self._guarded.settings.read())
+            if settings.moved is not None:
+                self._follow(settings)
+                continue
+            self._settings = settings
+            self._guarded.look_every(settings.mute_s if settings.kind == LockType.MUTEX else 1.0)
+            return settings
+
+    def _follow(self, settings: Settings) -> None:
+        assert settings.moved is not None
+        domain_id, serial, name = settings.moved
+        try:
+            shared = guarded.find(domain_id, serial)
+            if shared is None or not shared.domain.joined or shared.domain.ended:
+                with named.joining_by_id(domain_id, name) as domain:
+                    shared = guarded.attach(domain, serial, name)
+        except ContainerGone:
+            # Nobody is there any more, nor can anybody come there: the old place counts again.
+            self._change(lambda now: now.changed(moved=None) if now.moved == settings.moved else now, here=True)
+        else:
+            self._bind(shared)
+
+    def _change(self, change: Callable[[Settings], Settings], *, here: bool = False) -> None:
+        """Change the settings for all processes; the change is there or not, wherever this process is killed."""
+        while True:
+            if not here:
+                self._current()
+            twin = self._guarded.settings
+            with twin.changing():
+                now = decoded(*twin.read())
+                if here or now.moved is None:
+                    twin.replace(change(now).encoded())
+                    return
+
+    # -- persons ---------------------------------------------------------------------------------------------------
+
+    def _person(self, operator: Any) -> Person:
+        key = key_of(operator)
+        people = self._mutex.people
+        person = people.get(key)
+        return people.setdefault(key, Person(key, text_of(operator))) if person is None else person
+
+    @staticmethod
+    def _refusal(settings: Settings, person: Person) -> str | None:
+        """Return what would let this person have the lock alone; None if nothing is missing."""
+        if settings.kind == LockType.AUTHORISATION and short(person.key) not in settings.authorised:
+            return "authorize() has not named it"
+        if settings.kind == LockType.READWRITE and short(person.key) != settings.registered:
+            return "another operator is registered to have it alone: registe() this one, or share it by acquire_read()"
+        return None
+
+    # -- taking ----------------------------------------------------------------------------------------------------
+
+    def _take(self, operator: Any, limit_s: float | None, *, shared: bool = False) -> XMEError | None:
+        """Take the lock; returns None, or the error that says why not.
+
+        Args:
+            operator: on whose behalf.
+            limit_s: how long to wait; None: for ever, 0: only try.
+            shared: as a reader.
+        """
+        deadline = None if limit_s is None else time.monotonic() + limit_s
+        while True:
+            settings = self._current()
+            try:
+                error = self._take_under(settings, operator, deadline, limit_s, shared)
+            except Deadlock as deadlock:
+                return deadlock
+            except JudgeAnewError:
+                continue
+            if error is not _AGAIN:
+                return error
+
+    def _take_under(
+        self, settings: Settings, operator: Any, deadline: float | None, limit_s: float | None, shared: bool
+    ) -> XMEError | None:
+        shares = shared and settings.kind == LockType.READWRITE
+        try:
+            person = self._person(operator)
+            if shares:
+                if not settings.wait_s:
+                    self._usual_reader = operator, person, (person, settings.generation)
+                return self._share(settings, person, deadline, limit_s)
+            error = self._take_alone(settings, person, deadline, limit_s)
+            if error is None and shared and self._holds(person):
+                self._mutex.by_readers += 1
+        except BaseException:
+            self._guarded.fall_back_twice()
+            raise
+        # With a time limit, or a type that spins, the long way is always taken.
+        if error is None and not shared and not settings.wait_s and settings.kind not in _LONG_WAY:
+            self._usual = operator, person, (person, settings.generation)
+        return error
+
+    def _take_alone(
+        self, settings: Settings, person: Person, deadline: float | None, limit_s: float | None
+    ) -> XMEError | None:
+        mutex = self._mutex
+        if mutex.held:
+            return self._take_again(settings, person)
+        if settings.kind == LockType.DISABLE:
+            self._guarded.domain.require()
+            return None
+        refusal = self._refusal(settings, person)
+        if refusal is not None:
+            return self._await_permission(settings, person, deadline, refusal)
+        if settings.kind == LockType.SPIN and limit_s != 0:
+            self._guarded.spin()
+        if not self._lock.acquire_write(_left(deadline), (person, settings.generation)):
+            return self._late(person, limit_s)
+        if self._words[W_SETTINGS] != settings.generation:
+            mutex.release()
+            return _AGAIN
+        self._guarded.enter(person)
+        return None
+
+    def _take_again(self, settings: Settings, person: Person) -> XMEError | None:
+        mutex = self._mutex
+        if mutex.operator is person:
+            mutex.acquire()
+            mutex.settled += 1
+            return None
+        if settings.kind == LockType.DISABLE:
+            return None
+        return of_this_thread(mutex.title(), self._lock.title(), person.text)
+
+    def _await_permission(
+        self, settings: Settings, person: Person, deadline: float | None, refusal: str
+    ) -> XMEError:
+        while deadline is not None and self._words[W_SETTINGS] == settings.generation:
+            if self._guarded.domain.ended:
+                raise DomainEnded.of(self._guarded.domain.id)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(_PERMISSION_POLL_S, left))
+        if self._words[W_SETTINGS] != settings.generation:
+            return _AGAIN
+        return NotAuthorised.of(self._lock.title(), person.text, refusal)
+
+    def _late(self, person: Person, limit_s: float | None) -> LockTimeout:
+        holder = self._guarded.holder()
+        return LockTimeout.of(self._lock.title(), person.text, limit_s or 0.0, None if holder is None else str(holder))
+
+    def _share(
+        self, settings: Settings, person: Person, deadline: float | None, limit_s: float | None
+    ) -> XMEError | None:
+        lock = self._lock
+        if not lock.acquire_read(_left(deadline), (person, settings.generation), person):
+            return self._late(person, limit_s)
+        if self._words[W_SETTINGS] != settings.generation:
+            lock.drop_share(person)
+            return _AGAIN
+        return None
+
+    def _limit(self, wait_time: float | None) -> float | None:
+        """Return how long to wait, None for ever."""
+        wait_s = self._current().wait_s if wait_time is None else seconds("WaitTime", wait_time)
+        return wait_s or None
+
+    # -- giving back -----------------------------------------------------------------------------------------------
+
+    def _holds(self, person: Person) -> bool:
+        return self._mutex.held and self._mutex.operator is person
+
+    def _give_back(self, operator: Any, limit_s: float | None, *, shared: bool = False) -> bool:
+        """Give the lock back; False if it is not this operator's here, after `limit_s`."""
+        deadline = time.monotonic() + (limit_s or 0.0)
+        while True:
+            settings = self._current()
+            person = self._person(operator)
+            if self._give_back_share(person) if shared else self._give_back_alone(person):
+                return True
+            if settings.kind == LockType.DISABLE:
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(_PERMISSION_POLL_S, left))
+
+    def _give_back_alone(self, person: Person) -> bool:
+        if not self._holds(person):
+            return False
+        try:
+            self._guarded.leave()
+        except BaseException:
+            self._guarded.fall_back_twice()
+            raise
+        return True
+
+    def _give_back_share(self, person: Person) -> bool:
+        if self._lock.drop_share(person):
+            return True
+        if self._holds(person) and self._mutex.by_readers:
+            self._mutex.by_readers -= 1
+            return self._give_back_alone(person)
+        return False
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,47 @@
+"""The context managers of a Security."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self
+
+from XME._core.guarded import Holder
+from XME._security.gate import Gate
+from XME.errors import MutexError
+
+
+class Held:
+    """A lock that a ``with`` block holds; made by `Security.holding` and `Security.reading`.
+
+    Attributes:
+        owner_died: the `Holder` whose death left the lock to this one, or None; known inside the block.
+    """
+
+    __slots__ = ("_operator", "_pid", "_security", "_shared", "_wait_time", "owner_died")
+
+    def __init__(self, security: Gate, operator: Any, wait_time: float | None, *, shared: bool) -> None:
+        self._security = security
+        self._operator = operator
+        self._wait_time = wait_time
+        self._shared = shared
+        self._pid = 0
+        self.owner_died: Holder | None = None
+
+    def __enter__(self) -> Self:
+        security = self._security
+        mutex_was_held = security._mutex.held
+        error = security._take(self._operator, security._limit(self._wait_time), shared=self._shared)
+        if error is not None:
+            raise error
+        if not mutex_was_held and security._mutex.held:
+            self.owner_died, security._mutex.died = security._mutex.died, None
+        self._pid = os.getpid()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        # What was held at a fork is not the child's.
+        if self._pid != os.getpid():
+            return
+        if not self._security._give_back(self._operator, None, shared=self._shared) and exc_info[0] is None:
+            msg = "the lock of this block was given back inside it: leave that to the block"
+            raise MutexError(msg)
