@@ -27,11 +27,9 @@ if TYPE_CHECKING:
         DomainEnded,
         DomainFull,
         LockTimeout,
-        LockTimeout,
         MutexError,
         NameTaken,
         NameUnknown,
-        NotAuthorised,
         NotAuthorised,
         RemoteError,
         RowErrors,
@@ -69,7 +67,7 @@ __all__ = [
     "DomainEnded", "DomainFull", "Executor", "LockTimeout", "Logger", "Logputter", "MutexError", "NameTaken",
     "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security", "SharedMemoryFull",
     "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError", "attach", "build",
-    "errors", "xmem_array",
+    "errors", "xmem_array", "xmem_dict", "xmem_list",
 ]  # fmt: skip
 
 
