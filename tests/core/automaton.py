@@ -232,6 +232,9 @@ class NoWait:
     def end(self):
         pass
 
+    def given_up(self):
+        return False
+
 
 class SimulatedParty:
     """A domain as one participant sees it, each look a question to the stub."""
