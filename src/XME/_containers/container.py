@@ -49,6 +49,7 @@ class Container(Handed):
         "_is_dirty",
         "_is_nested",
         "_is_open",
+        "_large",
         "_made",
         "_marks",
         "_notes",
@@ -62,6 +63,8 @@ class Container(Handed):
 
     def _reset(self) -> None:
         self._cache: dict[Any, Any] = {}
+        # Keys of cached values that keep memory of their own mapped, the oldest first.
+        self._large: list[Any] = []
         self._stamp: Any = NEVER
         self._change: Any = None
         # Where the change stood when the calls in progress began: one entry a level.

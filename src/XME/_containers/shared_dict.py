@@ -43,6 +43,9 @@ _QUICK: dict[type, tuple[int, Any]] = {
 }
 _QUICK_BYTES = 4096
 _NOTHING = object()
+# The stamp of an array that each reader gets a view of; never a root.
+_AS_VIEW = -1
+_LARGE_KEPT = 8
 _PLAIN_KEYS = frozenset({str, int, bytes})
 _KEPT = frozenset({values.INT, values.FLOAT, values.STR, values.BYTES})
 
@@ -124,6 +127,8 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
             # The record that was decoded, and not what the slot said then: the slot may have been ahead of the root.
             newest = generation.words[entry[SLOT]] & PLACE_MASK
             if newest == entry[PLACE]:
+                if entry[STAMP] == _AS_VIEW:
+                    return entry[VALUE].view()
                 entry[STAMP] = root
                 return entry[VALUE]
             return self._read(key, root, generation, entry[SLOT], generation.public(newest, limit), entry)
@@ -151,9 +156,20 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
             value, kept = values.decode(tag, data, self._open_value)
         except ContainerGone:
             return self._once_more(root, lambda: self._get(key))
-        if root and kept == values.AS_IT_IS:
-            self._keep(key, [root, value, slot, place, generation.number, entry[KEY], entry[HASH]])
+        if root and kept:
+            stamp = root if kept == values.AS_IT_IS else _AS_VIEW
+            self._keep(key, [stamp, value, slot, place, generation.number, entry[KEY], entry[HASH]])
+            if kept == values.AS_VIEW:
+                self._keep_few(key)
+                return value.view()
         return value
+
+    def _keep_few(self, key: Any) -> None:
+        """Keep few large arrays: each keeps its memory mapped, also when it was dropped meanwhile."""
+        large = self._large
+        large.append(key)
+        if len(large) > _LARGE_KEPT:
+            self._cache.pop(large.pop(0), None)
 
     def _keep(self, key: Any, entry: list[Any]) -> None:
         cache = self._cache
