@@ -160,15 +160,19 @@ def _unused(found, ours_too):
     from XME._core import names, registry
 
     published = {names.public_file(entry.name) for entry in registry.entries() if registry.is_alive(entry)}
-    return {name for name in found - published if not _is_in_use(names.parse(name.removeprefix("sem.")), ours_too)}
+    parsed = {name: names.parse(name.removeprefix("sem.")) for name in found - published}
+    return {name for name, known in parsed.items() if not _is_in_use(known, ours_too)}
 
 
 def _is_in_use(parsed, ours_too):
     """True if the domain of a name has a living participant; with `ours_too`, another than this process."""
-    from XME._core import sweep
+    from XME._core import names, sweep
 
     if parsed is None:
         return False
+    if names.name_of(parsed[0], names.DOMAIN_SERIAL) in _names_before:
+        # A program that was there before us, perhaps of another version: its domain then tells us nothing.
+        return True
     with sweep.looking_at(parsed[0]) as domain:
         if domain is None:
             return False

@@ -15,6 +15,8 @@ from XME._containers.shared_array import xmem_array
 from XME._core import named, names, registry, sweep
 from XME.errors import BadSegment, ContainerGone, NameTaken, NameUnknown
 
+# What is looked at here are entries of the dead, which any program that starts prunes, and the registry's lock.
+pytestmark = pytest.mark.alone
 
 @pytest.fixture
 def name(request):

@@ -16,7 +16,7 @@ import pytest
 from tests.core.crew import PATIENCE_S, Child
 from tests.helpers import run_python
 from XME._core import domain as domain_module
-from XME._core import layout, ledger, memory, names, ofd, participant, program, segment, shared_mutex, sweep
+from XME._core import layout, memory, names, ofd, participant, program, segment, shared_mutex, sweep
 from XME._core.domain import Domain, inspect
 from XME._core.ledger import Kind
 from XME.errors import BadSegment, ContainerGone, DomainEnded, DomainFull, SharedMemoryFull
@@ -628,49 +628,6 @@ def test_a_damaged_segment_is_refused(domain, offset, says):
         segment.attach_anew(other, block.serial)
     block.unlink()
     other.leave()
-
-
-def test_settling_a_dead_ones_names_does_not_touch_a_successors(domain, monkeypatch):
-    """Another one settled first, and the number was given again, between our look and our clearing."""
-
-    def life(pipe):
-        domain.require()
-        made = segment.create(domain, 64, Kind.RESULT)
-        pipe.send((domain.number, domain.incarnation, made.serial))
-        pipe.recv()
-
-    with Child(life) as child:
-        number, incarnation, serial = child.hear()
-        child.kill()
-    clear = ledger.clear
-    heirs = []
-
-    def late(fd, whose, place):
-        if not heirs:
-            heirs.append(None)
-            clear(fd, whose, place)
-            heirs[0] = _try_join(domain.id)
-            if heirs[0] is not None:
-                segment.create(heirs[0], 64, Kind.RESULT)
-        clear(fd, whose, place)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger, "clear", late)
-        assert domain.names.settle(number, incarnation, Kind.RESULT) == [serial]
-    if heirs[0] is not None:
-        assert [entry.serial for entry in domain.entries(number)] != []
-        heirs[0].leave()
-
-
-def _try_join(domain_id):
-    """Join unless the administration is held."""
-    view = inspect(domain_id)
-    if not ofd.try_lock(view.fd, layout.ADMIN_AT):
-        view.close_view()
-        return None
-    ofd.unlock(view.fd, layout.ADMIN_AT)
-    view.adopt()
-    return view
 
 
 def test_nothing_is_left_open(domain):

@@ -256,22 +256,3 @@ class NameBook:
         owned = self._owned.get(serial)
         if owned is not None and not owned.handed and not owned.owner and serial >= self._handed_below:
             self.unlink(serial)
-
-    def settle(self, number: int, incarnation: int, kind: ledger.Kind) -> list[int]:
-        """Unlink the names of one kind that a participant left who is dead or gone, and return their serial numbers.
-
-        Nothing is touched if the number was given again: its new owner goes on with the entries.
-        """
-        domain = self._domain
-        domain.require()
-        settled: list[int] = []
-        # Were the number given again between the look and the clearing, a new name of its new owner could be cleared.
-        with domain.administration():
-            if domain.incarnation_of(number) not in {incarnation, 0}:
-                return settled
-            for entry in domain.entries(number):
-                if entry.kind == kind:
-                    unlink_both(domain.id, entry.serial)
-                    ledger.clear(domain.fd, number, entry.place)
-                    settled.append(entry.serial)
-        return settled
