@@ -117,7 +117,7 @@ class ShortLived(XMEError, ValueError):
     def of(cls, container: str, value: str) -> ShortLived:
         """Make the error from the name of the container and the text of what was put in."""
         message = (
-            f"{value} cannot be put into the shared container {container!r}: it may end before that does; store a plain "
-            "copy, or make the outer one with nested=True and store plain lists and dicts"
+            f"{value} cannot be put into the shared container {container!r}: it may end before that does; store a "
+            "plain copy, or make the outer one with nested=True and store plain lists and dicts"
         )
         return cls(message, container=container, value=value)
