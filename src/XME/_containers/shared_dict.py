@@ -18,6 +18,7 @@ from XME._store.log import (
     G_GIVEN,
     G_HIGH,
     HEADER_BYTES,
+    KEY_BYTES_MAX,
     KEY_SHIFT,
     PAD_SHIFT,
     PLACE_MASK,
@@ -203,7 +204,8 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
         """Return a new entry of the cache, without a slot; None for a key whose spelling must be kept beside it."""
         canonical = keys.canonical(key)
         entry = [0, None, 0, -1, None, canonical, keys.stable_hash(canonical)]
-        return None if type(key) not in _PLAIN_KEYS and keys.spelled(key, canonical) else entry
+        is_usual = type(key) in _PLAIN_KEYS or not keys.spelled(key, canonical)
+        return entry if is_usual and len(canonical) <= KEY_BYTES_MAX else None
 
     def _encode_for(self, key: Any, value: Any) -> tuple[int, bytes, Any]:
         try:

@@ -1,4 +1,4 @@
-"""Finding records: by key through a hash table, by position through an array of places.
+"""Finding a dict's records: by key through a hash table, in order through an array of slots.
 
 Both are only ways to the newest record; what is public is decided by the record and the root that the reader has read
 (log.py). A slot is given to a key for as long as its generation lives, also when the key is deleted or was never
@@ -13,9 +13,8 @@ from typing import NamedTuple
 from XME._store import log
 from XME._store.log import GENERATION_BYTES, HEADER_BYTES, KEY_SHIFT, PLACE_MASK, TAG_MASK, TAG_SHIFT, UNIT, Generation
 
-# In words: what a probe looks at, and in 4-byte words: where an index record's places begin.
+# In words: where the slots begin.
 _SLOTS_AT = GENERATION_BYTES // 8
-_BODY_AT = HEADER_BYTES // 4
 
 
 class Found(NamedTuple):
@@ -49,11 +48,6 @@ def find(generation: Generation, key: bytes, hashed: int) -> Found:
     return Found(-1, 0)
 
 
-def slot_word(generation: Generation, slot: int) -> int:
-    """Return what a slot holds now."""
-    return int(generation.words[_SLOTS_AT + slot])
-
-
 def store_slot(generation: Generation, slot: int, hashed: int, place: int) -> None:
     """Let a slot lead to a record that is whole."""
     generation.words[_SLOTS_AT + slot] = hashed << 32 | place
@@ -81,34 +75,3 @@ def in_order(generation: Generation, end: int, limit: int, *, backwards: bool = 
         place = at_position(generation, position, limit)
         if place:
             yield place
-
-
-# -- lists -------------------------------------------------------------------------------------------------------------
-
-
-def index_capacity(generation: Generation, index: int) -> int:
-    """Return how many places the position index in this record has room for."""
-    return generation.value(index).nbytes // 4 if index else 0
-
-
-def place_at(generation: Generation, index: int, position: int, limit: int) -> int:
-    """Return the place of the record at a position of an index."""
-    place: int = generation.ints[4 * index + _BODY_AT + position]
-    return place if place <= limit and generation.tag(place) != log.VOID else generation.public(place, limit)
-
-
-def store_place(generation: Generation, index: int, position: int, place: int) -> None:
-    """Let a position lead to a record that is whole."""
-    generation.ints[4 * index + _BODY_AT + position] = place
-
-
-def newest_at(generation: Generation, index: int, position: int) -> int:
-    """Return the place that a position leads to now, public or not."""
-    return int(generation.ints[4 * index + _BODY_AT + position])
-
-
-def places_of(generation: Generation, index: int, start: int, count: int) -> memoryview:
-    """Return `count` places of an index from a position on, as they are now."""
-    first = 4 * index + _BODY_AT + start
-    view: memoryview = generation.ints[first : first + count]
-    return view

@@ -19,7 +19,7 @@ A record::
 
     0     head: units (32 bits) | tag (8) | padding (4) | length of the key (20); stored last
     8     previous: the place that its slot led to before; smaller, 0 if there was none
-    12    count: how many elements the container has with it
+    12    elements: how many the container has with it
     16    end: dict: behind the last position that counts; list: where its first element stands in the position index
     20    live: how many units the live records take with it
     24    extra: dict: the position of its key; list: the place of the record whose body is the position index
@@ -76,7 +76,7 @@ class Fields(NamedTuple):
     """What a record says of the container; see the module's table."""
 
     previous: int
-    count: int
+    elements: int
     end: int
     live: int
     extra: int

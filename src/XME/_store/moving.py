@@ -62,18 +62,6 @@ def _many_in_order(generation: Generation, end: int, without: int) -> Entries:
     return Entries(places[is_live], (slots >> np.uint64(32))[is_live])
 
 
-def places_in_list(generation: Generation, at: int, start: int, count: int) -> Sequence[int]:
-    """Return the places of a list's records as its writer sees them."""
-    raw = index.places_of(generation, at, start, count)
-    if count < FEW:
-        return [generation.public(place, _NO_LIMIT) for place in raw]
-    import numpy as np
-
-    _, words = _views(generation)
-    found: Sequence[int] = _public(generation, np.frombuffer(raw, np.uint32).astype(np.int64), words)
-    return found
-
-
 def copy_table(old: Generation, entries: Entries, made: Generation) -> int:
     """Copy a dict's records and lead the new slots and positions there; returns the place behind the last."""
     places, behind = copy_records(old, entries.places, made)

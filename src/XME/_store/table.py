@@ -60,7 +60,14 @@ class TableChange(Change):
         return lookup(self.generation, _NO_LIMIT, key, hashed)[1]
 
     def put(self, key: bytes, hashed: int, spelling: bytes, tag: int, value: bytes) -> bool:
-        """Set a key; True if it is new."""
+        """Set a key; True if it is new.
+
+        Raises:
+            ValueError: the key is too long.
+        """
+        if len(key) > log.KEY_BYTES_MAX:
+            msg = f"a key of a shared dict has at most {log.KEY_BYTES_MAX:,} bytes, this one {len(key):,}: use a hash of it"
+            raise ValueError(msg)
         generation = self.generation
         slot, newest = index.find(generation, key, hashed)
         old = self._live(newest)
@@ -114,20 +121,24 @@ class TableChange(Change):
             return False
         position = self._replaced(old)
         self.count -= 1
+        if position == self.end - 1:
+            self._trim(position)
         if self.fits(log.units_for(len(key), 0)):
             place = self.write(DELETED, key, b"", newest, position)
             index.store_slot(generation, slot, hashed, place)
-            self._trim(position)
         else:
             self._renew(0, without=old)
         return True
 
     def _trim(self, position: int) -> None:
-        """Pass over what was deleted at the end, so that popping from there stays cheap; the next record says so."""
-        if position == self.end - 1:
-            generation = self.generation
-            while self.end and not index.at_position(generation, self.end - 1, _NO_LIMIT):
-                self.end -= 1
+        """Let the last key's position and the deleted ones before it count no more: popping from the end stays cheap.
+
+        The record that is written next says so.
+        """
+        generation = self.generation
+        self.end = position
+        while self.end and not index.at_position(generation, self.end - 1, _NO_LIMIT):
+            self.end -= 1
 
     def clear(self) -> None:
         """Delete all keys, in a new generation."""
