@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Self
 
-from XME._containers import flight, opening
+from XME._containers import checking, flight, opening
 from XME._containers import home as homes
 from XME._containers.atomic import Atomic
 from XME._containers.handing import Handed
@@ -378,6 +378,10 @@ class Container(Handed):
         for serial in [serial for serial in self._notes if serial in in_use]:
             book.cleared(self._notes.pop(serial))
         self._is_dirty = False
+
+    def _check(self, *, settled: bool = False) -> None:
+        """Raise an AssertionError that says what is wrong with the container's memory (see checking.check)."""
+        checking.check(self, settled=settled)
 
     def new_memory(self, nbytes: int) -> tuple[memoryview, Any, int]:
         """Return memory for a new generation (see change.Room)."""
