@@ -68,3 +68,8 @@ def file_bytes(capacity: int) -> int:
 def row_word(number: int) -> int:
     """Return the index of the first word of a participant's row."""
     return (ROWS_AT + number * ROW_BYTES) // 8
+
+
+def incarnations(words: memoryview, capacity: int) -> list[int]:
+    """Return the incarnation in each row; 0 where nobody is."""
+    return words[row_word(0) + R_INCARNATION : row_word(capacity) : ROW_WORDS].tolist()

@@ -130,7 +130,7 @@ def is_alive(entry: Entry) -> bool:
         # Of another version, or another user's: nothing is proved.
         return True
     try:
-        return not domain.ended and any(domain.is_alive(k) for k in range(domain.capacity))
+        return not domain.ended and bool(domain.living())
     finally:
         domain.close_view()
 
