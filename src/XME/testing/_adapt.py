@@ -1,0 +1,249 @@
+"""One face for every kind of lock: acquire(timeout_s) -> bool and release()."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class LockLike(Protocol):
+    """What the harness calls; a lock that has this needs no adapter."""
+
+    def acquire(self, timeout_s: float | None) -> bool:
+        """Take it: None waits for ever, 0 only tries; False: it was not to be had."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
+Take = Callable[[float | None], Any]
+Give = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A lock behind callables; ``tries`` and ``waits`` say whether it can try, and can wait with a limit."""
+
+    lock: Any
+    take: Take
+    give: Give
+    take_read: Take | None = None
+    give_read: Give | None = None
+    tries: bool = True
+    waits: bool = True
+
+    def acquire(self, timeout_s: float | None) -> bool:
+        """Take it."""
+        return _said_yes(self.take(timeout_s))
+
+    def release(self) -> None:
+        """Give it back."""
+        self.give()
+
+    def acquire_read(self, timeout_s: float | None) -> bool:
+        """Take it for reading."""
+        assert self.take_read is not None
+        return _said_yes(self.take_read(timeout_s))
+
+    def release_read(self) -> None:
+        """Give the reader's part back."""
+        assert self.give_read is not None
+        self.give_read()
+
+    @property
+    def owner_died(self) -> bool:
+        """True if the lock says that its last owner died."""
+        return bool(getattr(self.lock, "owner_died", False))
+
+    def close(self) -> None:
+        """Close what is behind it, if that can be closed."""
+        close = getattr(self.lock, "close", None)
+        if callable(close):
+            close()
+
+
+def _said_yes(answer: Any) -> bool:
+    # Locks that only raise when they fail return None, or the file or proxy that they have locked.
+    return answer is not False and (answer is None or not isinstance(answer, str))
+
+
+def adapt(
+    lock: Any = None,
+    *,
+    acquire: Take | None = None,
+    release: Give | None = None,
+    acquire_read: Take | None = None,
+    release_read: Give | None = None,
+    tries: bool = True,
+    waits: bool = True,
+) -> Adapted:
+    """Give a lock the face that the harness calls.
+
+    Recognised: locks and semaphores of threading and multiprocessing, filelock, fasteners, portalocker, posix_ipc, and
+    everything whose ``acquire`` takes ``timeout_s``, or ``blocking`` and ``timeout``. Anything else says how it is
+    taken by callables: they get None (wait for ever), 0 (try) or seconds.
+
+    Args:
+        lock: the lock; it is also what ``close`` and ``owner_died`` are asked of.
+        acquire: takes it; what it returns is a success unless it is False.
+        release: gives it back.
+        acquire_read: takes it for reading.
+        release_read: gives the reader's part back.
+        tries: False if ``acquire`` cannot try.
+        waits: False if ``acquire`` cannot wait with a limit.
+
+    Raises:
+        TypeError: the lock is of an unknown kind, and no callables were given.
+
+    >>> import threading
+    >>> lock = adapt(threading.Lock())
+    >>> lock.acquire(0), lock.acquire(0)
+    (True, False)
+    """
+    if acquire is not None and release is not None:
+        return Adapted(lock, acquire, release, acquire_read, release_read, tries, waits)
+    if isinstance(lock, Adapted):
+        return lock
+    for recognise in (_with_timeout_s, _fasteners_read_write, _by_home, _with_blocking):
+        adapted = recognise(lock)
+        if adapted is not None:
+            return adapted
+    msg = (
+        f"{type(lock).__name__} is no lock that adapt() knows: pass "
+        "adapt(lock, acquire=lambda timeout_s: ..., release=lambda: ...)"
+    )
+    raise TypeError(msg)
+
+
+def _parameters(function: Any) -> tuple[str, ...]:
+    try:
+        return tuple(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return ()
+
+
+def _with_timeout_s(lock: Any) -> Adapted | None:
+    if "timeout_s" not in _parameters(getattr(lock, "acquire", None)):
+        return None
+    tries, waits = getattr(lock, "tries", True), getattr(lock, "waits", True)
+    take_read = getattr(lock, "acquire_read", None)
+    return Adapted(lock, lock.acquire, lock.release, take_read, getattr(lock, "release_read", None), tries, waits)
+
+
+def _fasteners_read_write(lock: Any) -> Adapted | None:
+    if not hasattr(lock, "acquire_read_lock") or not hasattr(lock, "acquire_write_lock"):
+        return None
+    if "blocking" in _parameters(lock.acquire_write_lock):
+        return Adapted(
+            lock, _blocking(lock.acquire_write_lock), lock.release_write_lock,
+            _blocking(lock.acquire_read_lock), lock.release_read_lock,
+        )  # fmt: skip
+    return Adapted(
+        lock, _endless(lock.acquire_write_lock), lock.release_write_lock,
+        _endless(lock.acquire_read_lock), lock.release_read_lock, tries=False, waits=False,
+    )  # fmt: skip
+
+
+def _blocking(take: Callable[..., Any]) -> Take:
+    def call(timeout_s: float | None) -> Any:
+        return take(blocking=True) if timeout_s is None else take(blocking=timeout_s > 0, timeout=timeout_s or None)
+
+    return call
+
+
+def _endless(take: Callable[[], Any]) -> Take:
+    def call(timeout_s: float | None) -> Any:
+        if timeout_s is not None:
+            raise TypeError("this lock can only wait for ever")
+        take()
+
+    return call
+
+
+def _refusing(take: Callable[[float | None], Any], refusals: tuple[type[BaseException], ...]) -> Take:
+    def call(timeout_s: float | None) -> bool:
+        try:
+            take(timeout_s)
+        except refusals:
+            return False
+        return True
+
+    return call
+
+
+def _by_home(lock: Any) -> Adapted | None:
+    """Recognise a lock by the module that a class of it comes from, without importing any that is not there."""
+    homes = {cls.__module__.partition(".")[0] for cls in type(lock).__mro__}
+    if "filelock" in homes:
+        return _filelock(lock)
+    if "portalocker" in homes:
+        return _portalocker(lock)
+    if "posix_ipc" in homes:
+        return _posix_ipc(lock)
+    return None
+
+
+def _filelock(lock: Any) -> Adapted:
+    import filelock
+
+    def take(timeout_s: float | None) -> Any:
+        return lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
+
+    return Adapted(lock, _refusing(take, (filelock.Timeout,)), lock.release)
+
+
+def _portalocker(lock: Any) -> Adapted:
+    import portalocker
+
+    def take(timeout_s: float | None) -> Any:
+        # Without a limit it has one of its own, so "for ever" is a day.
+        return lock.acquire(timeout=86_400.0 if timeout_s is None else timeout_s, fail_when_locked=timeout_s == 0)
+
+    # AlreadyLocked says no; any other of its exceptions is an error.
+    return Adapted(lock, _refusing(take, (portalocker.AlreadyLocked,)), lock.release)
+
+
+def _posix_ipc(lock: Any) -> Adapted:
+    import posix_ipc
+
+    return Adapted(lock, _refusing(lock.acquire, (posix_ipc.BusyError,)), lock.release)
+
+
+def _with_blocking(lock: Any) -> Adapted | None:
+    """Recognise what threading and multiprocessing have: acquire(block, timeout), by position since names differ."""
+    if not callable(getattr(lock, "acquire", None)) or not callable(getattr(lock, "release", None)):
+        return None
+    home = type(lock).__module__.partition(".")[0]
+    names = _parameters(lock.acquire)
+    if names and not {"timeout", "blocking", "block"} & set(names):
+        return None
+    by_position = home in {"threading", "_thread", "multiprocessing", "_multiprocessing"}
+    return Adapted(lock, _positional(lock.acquire) if by_position or not names else _named(lock.acquire, names),
+                   lock.release)  # fmt: skip
+
+
+def _positional(take: Callable[..., Any]) -> Take:
+    def call(timeout_s: float | None) -> Any:
+        if timeout_s is None:
+            return take()
+        return take(True, timeout_s) if timeout_s else take(False)
+
+    return call
+
+
+def _named(take: Callable[..., Any], names: tuple[str, ...]) -> Take:
+    def call(timeout_s: float | None) -> Any:
+        if timeout_s is None:
+            return take()
+        options: dict[str, Any] = {}
+        if "timeout" in names and timeout_s:
+            options["timeout"] = timeout_s
+        if not timeout_s:
+            switches: dict[str, Any] = {name: False for name in ("blocking", "block") if name in names}
+            options.update(switches or {"timeout": 0})
+        return take(**options)
+
+    return call

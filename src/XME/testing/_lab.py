@@ -1,0 +1,123 @@
+"""What all modes have in common: one crew, one specification, one report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from XME.testing._checks import MutualExclusion, Permits, ReaderWriter, Tripwire
+from XME.testing._checks_calls import NoFalseRefusal, OwnerOnly, Reentrancy
+from XME.testing._checks_crash import CrashRecovery, NoLeak
+from XME.testing._checks_time import BoundedWait, Progress
+from XME.testing._crew import Crew
+from XME.testing._history import History
+from XME.testing._report import Report
+from XME.testing._room import Room
+from XME.testing._spec import LockSpec
+from XME.testing._stage import SETTLE_S, Stage
+from XME.testing._verdict import Checker, Outcome, Verdict, judge
+from XME.testing._worker import SHARED_MEMORY
+
+CHECKERS: tuple[Checker, ...] = (
+    MutualExclusion(), ReaderWriter(), Permits(), Tripwire(), OwnerOnly(), Reentrancy(), NoFalseRefusal(),
+    BoundedWait(), Progress(), CrashRecovery(), NoLeak(),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the workers are made; the same for every mode.
+
+    Args:
+        start_method: spawn, fork or forkserver. With spawn, ``make_lock`` must be importable; fork starts far faster.
+        handed_over: make the lock once, in this program, and hand it to the workers as they start, as locks of
+            multiprocessing's want it; else each worker calls ``make_lock`` itself.
+        gates: names of modules whose lines are gates too.
+        verify: called with the lock in every section; raises if what the lock guards is broken.
+        cleanup: called with the `Room` after each run, in this program.
+        checkers: what judges; all that apply, if not given.
+    """
+
+    start_method: str = "spawn"
+    handed_over: bool = False
+    gates: tuple[str, ...] = ()
+    verify: Callable[[Any], None] | None = None
+    cleanup: Callable[[Room], None] | None = None
+    checkers: tuple[Checker, ...] = CHECKERS
+
+
+class Lab:
+    """A crew for several runs, and the report on them; a context that ends everything."""
+
+    def __init__(
+        self, make_lock: Callable[..., Any], spec: LockSpec, workers: int, mode: str, options: Options
+    ) -> None:
+        """Nothing is started yet."""
+        if workers < 1:
+            msg = f"workers={workers}: at least one must use the lock"
+            raise ValueError(msg)
+        self.make_lock = make_lock
+        self.spec = spec
+        self.options = options
+        threads = spec.between == "threads"
+        # Threads share what their process has; a lock between them is made there.
+        self.handed_over = options.handed_over and not threads
+        self.crew = Crew(make_lock, workers, options.start_method, threads, options.gates, options.verify)
+        self.report = Report(spec, mode)
+        self._began = time.monotonic()
+        self._names_before = _names_now()
+
+    def stage(self, **how: Any) -> Stage:
+        """Return a stage for one run."""
+        how.setdefault("settle_s", SETTLE_S)
+        return Stage(self.crew, self.spec, cleanup=self.options.cleanup, handed_over=self.handed_over, **how)
+
+    def play(
+        self, name: str, scene: Callable[[Stage], None], workers: int | None = None, plan: str = "", **how: Any
+    ) -> Verdict:
+        """Run a scene on a stage of its own and let the checkers judge what it left."""
+        history = self.perform(scene, workers, **how)
+        return self.report.add(name, history, self.judge(history), plan)
+
+    def perform(self, scene: Callable[[Stage], None], workers: int | None = None, **how: Any) -> History:
+        """Run a scene and return its history."""
+        stepped = how.pop("stepped", False)
+        stage = self.stage(**how)
+        try:
+            stage.open(workers, stepped=stepped)
+            scene(stage)
+            return stage.close()
+        except BaseException:
+            stage.abandon()
+            raise
+
+    def judge(self, history: History, checkers: Iterable[Checker] | None = None) -> tuple[Outcome, ...]:
+        """Ask the checkers."""
+        return judge(self.options.checkers if checkers is None else checkers, history, self.spec)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every worker, and look at what is left."""
+        self.crew.close()
+        left = self.crew.outlived() + self.crew.names_left(self._names_before)
+        self.report.seconds = time.monotonic() - self._began
+        applies = any(checker.name == "NoLeak" for checker in self.options.checkers)
+        if left and applies and self.report.history is not None:
+            outcome = Outcome("NoLeak", Verdict.FAIL, "left behind after the last run: " + "; ".join(left[:4]))
+            self.report.add("the end", self.report.history, (outcome,))
+
+
+def _names_now() -> set[str]:
+    try:
+        return {SHARED_MEMORY + name for name in os.listdir(SHARED_MEMORY)}
+    except OSError:
+        return set()

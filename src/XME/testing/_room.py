@@ -1,0 +1,69 @@
+"""The room of one run: where its files are, and a name that nobody else has."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What ``make_lock`` may ask for: a folder and a name of this run's own, and who is asking.
+
+    ``make_lock`` gets it if it takes an argument. All workers of a run get the same folder and name; the next run gets
+    new ones. ``worker`` is -1 when the lock is made for all, in the program that runs the test.
+
+    >>> Room("/tmp/x", "xt1", 0, 0).path("a.lock")
+    '/tmp/x/a.lock'
+    """
+
+    folder: str
+    name: str
+    worker: int
+    life: int
+
+    def path(self, name: str) -> str:
+        """Return the path of a file in the run's folder."""
+        return os.path.join(self.folder, name)
+
+
+def make_in(make_lock: Callable[..., Any], room: Room) -> Any:
+    """Call ``make_lock``, with the room if it takes an argument."""
+    try:
+        takes_room = bool(inspect.signature(make_lock).parameters)
+    except (TypeError, ValueError):
+        takes_room = False
+    return make_lock(room) if takes_room else make_lock()
+
+
+def address_of(function: Callable[..., Any]) -> str | None:
+    """Return ``module:name`` of a function that can be imported, else None."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if not module or module == "__main__" or "<" in name or not name:
+        return None
+    return f"{module}:{name}"
+
+
+def find(address: str) -> Callable[..., Any]:
+    """Import what ``module:name`` says.
+
+    Raises:
+        ValueError: it says nothing that can be imported and called.
+    """
+    module, _, name = address.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        msg = f"{address!r} cannot be imported ({error}): it must be MODULE:FUNCTION"
+        raise ValueError(msg) from error
+    if not callable(found):
+        msg = f"{address!r} is no function"
+        raise ValueError(msg)  # noqa: TRY004 - the text is wrong, whatever it names
+    checked: Callable[..., Any] = found
+    return checked

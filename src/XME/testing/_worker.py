@@ -1,0 +1,254 @@
+"""What runs in a worker: one or more actors, each with a pipe to the controller.
+
+    controller -> actor                         actor -> controller
+    ("begin", Setup)                            ("ready", tries, waits, reads) | ("broken", sentence)
+    ("op", Op, timeout_s, gate mode, inside)    ("done", Kind, detail)
+                                                ("gate", number, place, is_idle), then it waits for a new mode
+    ("free", FreeJob)                           ("done", Kind, detail)
+    ("end",)                                    ("closed", names that were seen, descriptors more, rounds)
+
+A worker is a session of its own, so that whatever its lock starts can be found and ended. It ends with the controller.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from XME.testing import _gates
+from XME.testing._actor import Board, Section
+from XME.testing._adapt import Adapted, adapt
+from XME.testing._event import OWNER_DIED, Kind, Op
+from XME.testing._recorder import Recorder
+from XME.testing._room import Room, make_in
+
+_PR_SET_PDEATHSIG = 1
+SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - where Linux shows the names of shared memory and semaphores
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is started with."""
+
+    make_lock: Callable[..., Any]
+    workers: tuple[int, ...]
+    life: int
+    parent: int
+    lock: Any = None
+    gates: tuple[str, ...] = ()
+    verify: Callable[[Any], None] | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run begins with."""
+
+    room: Room
+    stepped: bool
+    shared_read: bool
+
+
+def main(job: Job, pipes: list[Connection]) -> None:
+    """Serve until the controller says that it is over, or is gone."""
+    os.setsid()
+    _end_with_controller(job.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What was there before the lock has no garbage of the lock's in it: then looking for that takes no time.
+    gc.freeze()
+    host = Host(job)
+    actors = [Actor(host, worker, pipe) for worker, pipe in zip(job.workers, pipes, strict=True)]
+    threads = [threading.Thread(target=actor.serve, daemon=True) for actor in actors[1:]]
+    for thread in threads:
+        thread.start()
+    actors[0].serve()
+    for thread in threads:
+        thread.join()
+
+
+def _end_with_controller(parent: int) -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        # Under forkserver the parent is the server, which itself ends with the controller.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1 and parent != 1:
+            os._exit(1)
+
+
+class Host:
+    """What the actors of one process have in common: the lock."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._lock: Adapted | None = None
+        self._guard = threading.Lock()
+        self._users = 0
+
+    def enter(self, setup: Setup) -> Adapted:
+        """Return the lock of this run; the first actor of the process makes it."""
+        with self._guard:
+            self._users += 1
+            if self._lock is None:
+                made = self.job.lock if self.job.lock is not None else make_in(self.job.make_lock, setup.room)
+                self._lock = adapt(made)
+                if setup.stepped:
+                    _gates.install(_gates.files_of(self._lock, self.job.gates))
+            return self._lock
+
+    def leave(self) -> None:
+        """Close the lock with the last actor that has used it."""
+        with self._guard:
+            self._users -= 1
+            if self._users or self._lock is None:
+                return
+            self._lock.close()
+            self._lock = None
+        gc.collect()
+
+
+def open_descriptors() -> int:
+    """Return how many descriptors this process has (0 where that cannot be seen)."""
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 0
+
+
+def shared_names() -> set[str]:
+    """Return the names in shared memory that this process has mapped or open."""
+    found = set()
+    try:
+        with open("/proc/self/maps", encoding="utf-8") as file:
+            found = {line.rstrip("\n").split(maxsplit=5)[-1] for line in file if SHARED_MEMORY in line}
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                found.add(os.readlink(f"/proc/self/fd/{fd}"))
+            except OSError:
+                continue
+    except OSError:
+        return set()
+    return {name for name in found if name.startswith(SHARED_MEMORY) and not name.endswith(" (deleted)")}
+
+
+class Actor:
+    """One user of the lock: a process, or a thread of one."""
+
+    def __init__(self, host: Host, worker: int, pipe: Connection) -> None:
+        self.host = host
+        self.worker = worker
+        self.life = host.job.life
+        self._pipe = pipe
+        self.gate = _gates.Gate(self._ask)
+        self._call = 0
+        self._first_fds = self._grown = self._rounds = 0
+
+    def _ask(self, number: int, place: str, is_idle: bool) -> int:
+        self._pipe.send(("gate", number, place, is_idle))
+        return int(self._pipe.recv())
+
+    def serve(self) -> None:
+        """Do what the controller says."""
+        while True:
+            try:
+                command, *arguments = self._pipe.recv()
+                if command == "exit":
+                    return
+                self._pipe.send(getattr(self, f"_on_{command}")(*arguments))
+            except (EOFError, ConnectionResetError, BrokenPipeError):
+                return
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def _on_begin(self, setup: Setup) -> tuple[Any, ...]:
+        room = setup.room
+        try:
+            self.lock = self.host.enter(setup)
+        except Exception as error:
+            return "broken", f"make_lock() failed in a worker: {error!r}", threading.get_native_id()
+        self._call = 0
+        self._grown = self._rounds = 0
+        self.recorder = Recorder(room.path(f"w{self.worker}"), self.worker, self.life)
+        self.board = Board(room.path("board"))
+        verify = self.host.job.verify
+        inner = None if verify is None else lambda: verify(self.lock.lock)
+        self.section = Section(self.board, self.worker, self.life, self.gate, inner)
+        self.operations: dict[Op, Callable[[float | None], Any]] = {
+            Op.ACQUIRE: self.lock.acquire,
+            Op.RELEASE: lambda _: self.lock.release(),
+            Op.ACQUIRE_READ: self.lock.acquire_read if setup.shared_read else self.lock.acquire,
+            Op.RELEASE_READ: lambda _: self.lock.release_read() if setup.shared_read else self.lock.release(),
+        }
+        reads = self.lock.take_read is not None
+        return "ready", self.lock.tries, self.lock.waits, reads, threading.get_native_id()
+
+    def _on_op(self, op: Op, timeout_s: float | None, mode: int, inside: Any) -> tuple[Any, ...]:
+        return "done", *self.perform(op, timeout_s, mode, inside)
+
+    def _on_free(self, job: Any) -> tuple[Any, ...]:
+        job.run(self)
+        return "done", Kind.OK, ""
+
+    def _on_end(self) -> tuple[Any, ...]:
+        names = shared_names()
+        self.board.close()
+        self.recorder.close()
+        del self.lock, self.operations, self.section
+        self.host.leave()
+        return "closed", sorted(names), self._grown, self._rounds
+
+    def note_descriptors(self) -> None:
+        """Remember how many are open now, to see how many a round takes."""
+        now = open_descriptors()
+        if not self._rounds:
+            self._first_fds = now
+        self._rounds += 1
+        self._grown = now - self._first_fds
+
+    # -- one operation ---------------------------------------------------------------------------------------------
+
+    def perform(self, op: Op, timeout_s: float | None, mode: int = _gates.FREE, inside: Any = None) -> tuple[Kind, str]:
+        """Do one operation between its two records; an exception of the lock is an answer."""
+        self._call += 1
+        write = self.recorder.write
+        write(op, Kind.INVOKE, self._call, timeout_s)
+        self.board.enter(self.worker, op)
+        try:
+            kind, detail = self._answer(op, timeout_s, mode, inside)
+        finally:
+            self.board.enter(self.worker, None)
+        write(op, kind, self._call, timeout_s, detail)
+        return kind, detail
+
+    def _answer(self, op: Op, timeout_s: float | None, mode: int, inside: Any) -> tuple[Kind, str]:
+        gate = self.gate
+        gate.arm(mode)
+        try:
+            gate.arrive(f"before {op.name.lower()}")
+            if op is Op.SECTION:
+                return self.section.run(inside)
+            answer = self.operations[op](timeout_s)
+            gate.arrive(f"after {op.name.lower()}")
+        except Exception as error:
+            return Kind.RAISED, f"{type(error).__name__}: {error}"
+        finally:
+            gate.disarm()
+        if op in {Op.RELEASE, Op.RELEASE_READ}:
+            return Kind.OK, ""
+        if answer and self.lock.owner_died:
+            return Kind.OK, OWNER_DIED
+        return (Kind.OK if answer else Kind.REFUSED), ""
+
+
+def sleep_between(low: float, high: float, share: float) -> None:
+    """Pause for a share (0 to 1) of the way between two times."""
+    pause = low + (high - low) * share
+    if pause > 0:
+        time.sleep(pause)
