@@ -1,4 +1,4 @@
-"""`python -m XME`: what lies in shared memory, and sweeping what dead programs left there."""
+"""`python -m XME`: what lies in shared memory, sweeping what dead programs left there, and testing locks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from XME._core import layout, names, registry, sweep
 from XME._core.domain import Domain, inspect
 from XME._core.ledger import Entry
 from XME.errors import BadSegment, DomainEnded
+from XME.testing import _cli
 
 _KINDS = {layout.PROGRAM: "program", layout.NAMED: "named"}
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -158,17 +159,18 @@ def _name_lines(reports: list[dict[str, Any]]) -> Iterator[str]:
     ])
 
 
-def _list(options: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> int:
     domains, public = domain_reports(), name_reports()
     if options.json:
         print(json.dumps({"domains": domains, "names": public}, indent=2))
-        return
+        return 0
     lines = [line for report in domains for line in _domain_lines(report)]
     lines += _name_lines(public)
     print("\n".join(lines) if lines else f"nothing of XME's is in {names.FOLDER}")
+    return 0
 
 
-def _clean(options: argparse.Namespace) -> None:
+def _clean(options: argparse.Namespace) -> int:
     if options.dry_run:
         dead = [report for report in domain_reports() if report["state"] == "dead"]
         swept = [report["id"] for report in dead]
@@ -186,6 +188,7 @@ def _clean(options: argparse.Namespace) -> None:
     for leftover in gone:
         print(f"{verb} the public name {leftover.name or os.path.basename(leftover.path)!r}: {leftover.reason}")
     print(f"{verb} {_count(len(swept), 'dead domain')} and {_count(len(gone), 'public name')}")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -198,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     cleaning = commands.add_parser("clean", help="remove what dead programs left; what is alive is not touched")
     cleaning.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     cleaning.set_defaults(run=_clean)
+    _cli.add_parser(commands)
     return parser
 
 
@@ -211,13 +215,14 @@ def _version() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, or 2 for a command that does not exist."""
+    """Run a command; returns the exit code: 0, 1 if a lock did not pass, or 2 for a command that does not exist."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.version:
         print(f"XME {_version()}")
     elif "run" in options:
-        options.run(options)
+        code: int = options.run(options)
+        return code
     else:
         parser.print_help()
     return 0

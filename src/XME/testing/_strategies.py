@@ -1,0 +1,231 @@
+"""How schedules are looked for, and how a failing one is made small."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from XME.testing._plan import Plan
+from XME.testing._room import address_of
+from XME.testing._spec import LockSpec, Strategy
+from XME.testing._steps import Chooser, Explorer, Pct, Random, Steps
+
+_SHRINK_S = 20.0
+_KILLS = 0.4
+
+
+def usual() -> Strategy:
+    """Hypothesis if it is installed, else PCT."""
+    return Strategy.hypothesis() if importlib.util.find_spec("hypothesis") else Strategy.pct()
+
+
+@dataclass
+class Search:
+    """One search for a failing plan."""
+
+    explorer: Explorer
+    strategy: Strategy
+    runs: int
+    deadline: float
+    notes: list[str] = field(default_factory=list)
+    done: int = 0
+    checker: str = ""
+
+    @property
+    def spec(self) -> LockSpec:
+        """What the lock promises."""
+        return self.explorer.lab.spec
+
+    def find(self, base: Plan) -> Plan | None:
+        """Return a small failing plan, None if none was found."""
+        name = self.strategy.name
+        if name == "exhaustive":
+            return self._exhaustive(base)
+        return self._by_hypothesis(base) if name == "hypothesis" else self._by_dice(base)
+
+    def fails(self, plan: Plan, chooser: Chooser | None = None) -> tuple[Steps, bool]:
+        """Run a plan; the second is True if a checker failed (later: the one that failed first)."""
+        self.done += 1
+        steps, failed, (history, outcomes) = self.explorer.run(plan, chooser)
+        if not failed:
+            self.explorer.lab.report.add("a schedule", history, outcomes)
+            return steps, False
+        self.checker = self.checker or failed[0]
+        return steps, self.checker in failed
+
+    def _is_time(self) -> bool:
+        return self.done < self.runs and time.monotonic() < self.deadline
+
+    # -- every schedule, those with fewer preemptions first --------------------------------------------------------
+
+    def _exhaustive(self, base: Plan) -> Plan | None:
+        waiting = deque([base])
+        while waiting and self._is_time():
+            plan = waiting.popleft()
+            steps, failed = self.fails(plan)
+            if failed:
+                return steps.as_plan()
+            waiting.extend(self._children(plan, steps))
+        bound = f"with {self.strategy.max_preemptions} preemptions or fewer"
+        left = f"at least {len(waiting)} are left" if waiting else "none is left"
+        self.notes.append(f"{self.done} schedules {bound} were tried, {left}")
+        return None
+
+    def _children(self, plan: Plan, steps: Steps) -> Iterator[Plan]:
+        if len(plan.preemptions) == self.strategy.max_preemptions:
+            return
+        last = plan.preemptions[-1][0] if plan.preemptions else 0
+        for gate, others in steps.options:
+            if gate > last:
+                for other in others:
+                    yield replace(plan, preemptions=(*plan.preemptions, (gate, other)))
+
+    # -- by dice ---------------------------------------------------------------------------------------------------
+
+    def _by_dice(self, base: Plan) -> Plan | None:
+        dice = random.Random(self.strategy.seed)  # noqa: S311 - to be repeated, not secret
+        steps, failed = self.fails(base)
+        if failed:
+            return self._shrunk(steps.as_plan())
+        gates, workers = max(2, steps.gate), len(base.rounds)
+        while self._is_time():
+            plan = base
+            if self.spec.survives and dice.random() < _KILLS:
+                plan = replace(base, kills=((dice.randrange(1, gates), dice.randrange(workers)),))
+            by_chance = Random(dice) if self.strategy.name == "random" else None
+            steps, failed = self.fails(plan, by_chance or Pct(dice, workers, self.strategy.depth, gates))
+            if failed:
+                return self._shrunk(steps.as_plan())
+        if self.strategy.name == "pct":
+            self.notes.append(_chance_to_miss(workers, gates, self.strategy.depth, self.done))
+        return None
+
+    def _shrunk(self, plan: Plan) -> Plan:
+        """Leave out what is not needed, again and again."""
+        limit = time.monotonic() + _SHRINK_S
+        smaller = True
+        while smaller and time.monotonic() < limit:
+            smaller = False
+            for candidate in _smaller(plan):
+                if time.monotonic() > limit:
+                    break
+                steps, failed = self.fails(candidate)
+                if failed and steps.as_plan().size < plan.size:
+                    plan, smaller = steps.as_plan(), True
+                    break
+        return self._with_one_preemption(plan, limit) if len(plan.preemptions) > 1 else plan
+
+    def _with_one_preemption(self, plan: Plan, limit: float) -> Plan:
+        """Two that need each other cannot be left out one by one: perhaps one elsewhere does what both do."""
+        alone = replace(plan, preemptions=())
+        steps, failed = self.fails(alone)
+        if failed:
+            return alone
+        for candidate in [replace(alone, preemptions=((gate, k),)) for gate, others in steps.options for k in others]:
+            if time.monotonic() > limit:
+                break
+            steps, failed = self.fails(candidate)
+            if failed:
+                return steps.as_plan()
+        return plan
+
+    # -- by Hypothesis ---------------------------------------------------------------------------------------------
+
+    def _by_hypothesis(self, base: Plan) -> Plan | None:
+        from hypothesis import errors
+
+        steps, failed = self.fails(base)
+        if failed:
+            return self._shrunk(steps.as_plan())
+        found: list[Plan] = []
+        try:
+            self._hypothesis_test(steps.gate, found)()
+        except (_FoundError, _EnoughError, errors.Flaky):
+            # Flaky: the same plan passed later. The smallest is run twice more, and the report says so then.
+            pass
+        return min(found, key=lambda plan: (plan.size, plan.preemptions, plan.kills)) if found else None
+
+    def _hypothesis_test(self, gates: int, found: list[Plan]) -> Callable[[], None]:
+        import hypothesis
+
+        limit = time.monotonic() + _SHRINK_S
+
+        def test(plan: Plan) -> None:
+            nonlocal limit
+            if not found and time.monotonic() > self.deadline:
+                return
+            if found and time.monotonic() > limit:
+                raise _EnoughError
+            steps, failed = self.fails(plan)
+            if failed:
+                if not found:
+                    limit = time.monotonic() + _SHRINK_S
+                found.append(steps.as_plan())
+                raise _FoundError(self.checker)
+
+        # The database of examples knows tests by their names: each lock has its own.
+        test.__qualname__ = f"explore {address_of(self.explorer.lab.make_lock)}"
+        settings = hypothesis.settings(
+            max_examples=self.runs, deadline=None, report_multiple_bugs=False, print_blob=False,
+            verbosity=hypothesis.Verbosity.quiet, suppress_health_check=list(hypothesis.HealthCheck),
+            phases=[hypothesis.Phase.reuse, hypothesis.Phase.generate, hypothesis.Phase.shrink],
+        )  # fmt: skip
+        drawn = plans(self.explorer.lab.crew.workers, gates, self.spec)
+        seed: Any = hypothesis.seed
+        given: Any = hypothesis.given
+        wrapped: Callable[[], None] = settings(seed(self.strategy.seed)(given(drawn)(test)))
+        return wrapped
+
+
+class _FoundError(Exception):
+    """The outcome for Hypothesis: nothing in it but the checker's name, since times differ from run to run."""
+
+
+class _EnoughError(BaseException):
+    """Time to shrink is over; no Exception, so that Hypothesis lets it through."""
+
+
+def plans(workers: int, gates: int, spec: LockSpec) -> Any:
+    """Return the Hypothesis strategy that draws plans; the simplest is one without preemptions and kills."""
+    from hypothesis import strategies as st
+
+    kinds = ["take", "read"] if spec.read_write else ["take"]
+    rounds = st.lists(st.sampled_from(kinds), min_size=1, max_size=2).map(tuple)
+    switches = st.tuples(st.integers(1, gates + gates // 2), st.integers(0, workers - 1))
+    kills = st.lists(switches, max_size=1 if spec.survives else 0).map(tuple)
+    return st.builds(
+        Plan, st.lists(rounds, min_size=min(2, workers), max_size=workers).map(tuple),
+        st.lists(switches, max_size=4, unique_by=lambda switch: switch[0]).map(lambda found: tuple(sorted(found))),
+        kills,
+    )  # fmt: skip
+
+
+def _smaller(plan: Plan) -> Iterator[Plan]:
+    for k in range(len(plan.kills)):
+        yield replace(plan, kills=plan.kills[:k] + plan.kills[k + 1 :])
+    for length in (len(plan.preemptions) // 2, 1):
+        for k in range(0, len(plan.preemptions), length or 1):
+            yield replace(plan, preemptions=plan.preemptions[:k] + plan.preemptions[k + max(1, length) :])
+    for worker in reversed(range(len(plan.rounds))):
+        if len(plan.rounds[worker]) > 1:
+            yield replace(plan, rounds=_with(plan.rounds, worker, plan.rounds[worker][:-1]))
+        if plan.rounds[worker] and sum(map(bool, plan.rounds)) > 1:
+            yield replace(plan, rounds=_with(plan.rounds, worker, ()))
+
+
+def _with(rounds: tuple[tuple[str, ...], ...], worker: int, new: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return (*rounds[:worker], new, *rounds[worker + 1 :])
+
+
+def _chance_to_miss(workers: int, gates: int, depth: int, runs: int) -> str:
+    chance = (1 - 1 / (workers * gates ** (depth - 1))) ** runs
+    formula = f"(1 - 1/({workers}*{gates}^{depth - 1}))^{runs}"
+    return (
+        f"a bug of depth {depth}, if there is one, was missed with p <= {formula} = {chance:.2f}; an estimate, since "
+        "who is blocked is inferred and not known"
+    )
