@@ -1,0 +1,68 @@
+"""What children of the tests run: functions that every start method finds."""
+
+import os
+import signal
+
+from XME import Security
+from XME.errors import XMEError
+
+
+def hold(pipe, lock, operator, shared=False):
+    """Take the lock, say so, and give it back when told."""
+    acquire, release = (lock.acquire_read, lock.release_read) if shared else (lock.acquire, lock.release)
+    assert acquire(operator) is True
+    pipe.send("held")
+    pipe.recv()
+    assert release(operator) is True
+    pipe.send("released")
+
+
+def serve(pipe, *locks):
+    """Do what is asked: (name of a method, index of the lock, arguments); the answer is the result or the error."""
+    while True:
+        order = pipe.recv()
+        if order is None:
+            return
+        name, index, *args = order
+        try:
+            pipe.send(getattr(locks[index], name)(*args))
+        except XMEError as error:
+            pipe.send(error)
+
+
+def append(lock, values, count, operator):
+    """The manual's example."""
+    for _ in range(count):
+        if lock.acquire(operator):
+            values.append(0)
+        lock.release(operator)
+
+
+def count_up(lock, board, count, operator):
+    """Add to an unguarded counter."""
+    for _ in range(count):
+        with lock.holding(operator):
+            board[0] += 1
+
+
+def die_holding(lock, operator):
+    """Be killed with the lock held."""
+    assert lock.acquire(operator) is True
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+GLOBAL = None
+
+
+def use_global(_row):
+    """Use the module-level lock that the parent has made before the workers."""
+    with GLOBAL.holding(Security.ADMIN):
+        return repr(GLOBAL).split(",")[0]
+
+
+def add_under(lock, board, _row):
+    """One row of a call: the lock is a common argument."""
+    for _ in range(50):
+        with lock.holding(lock.ADMIN):
+            board[0] += 1
+    return lock.statistics().type
