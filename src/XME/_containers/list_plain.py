@@ -106,8 +106,9 @@ class Plain(Reading):
         found += [copy.deepcopy(element, memo) for element in self.tolist()]
         return found
 
-    def _fill_plain(self, memo: dict[int, Any]) -> list[Any]:
-        found = memo[id(self)] = []
+    def _fill_plain(self, memo: dict[int, tuple[Any, Any]]) -> list[Any]:
+        found: list[Any] = []
+        memo[id(self)] = self, found
         found += [nesting.plain(element, memo) for element in self.tolist()]
         return found
 
