@@ -95,9 +95,9 @@ class Named(Home):
         >>> d.unlink()
         >>> d["a"]
         1
-        >>> d["a"] = 2
+        >>> d["a"] = 2  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        XME.errors.ContainerGone: ...
+        XME.errors.ContainerGone: the shared container ... is gone: ...
         """
         if self._change is not None and self.mutex.held:
             msg = f"unlink() inside the container's own transaction ({self._called!r}): leave atomic() first"
