@@ -140,6 +140,8 @@ class DictChanging(DictReading):
         self._put_all(plain_dict(other, items))
 
     def _put_all(self, content: dict[Any, Any]) -> None:
+        if not content:
+            return
         made: dict[int, Kind] = {}
         encoded: list[_Item] = []
         try:

@@ -78,8 +78,9 @@ def _mutex_words(words: Any, domain: Domain) -> Any:
     return words[MUTEX_AT : MUTEX_AT + 1 + domain.capacity]
 
 
-def _reopened(domain: Domain, serial: int) -> tuple[Any, Any]:
-    words = segment.attach_anew(domain, serial).words()
+def _opened(home: weakref.ref[Home], domain: Domain, serial: int) -> tuple[Any, Any]:
+    here = home()
+    words = segment.attach_anew(domain, serial).words() if here is None else here.map()
     return _mutex_words(words, domain), Semaphore(names.name_of(domain.id, serial))
 
 
@@ -152,18 +153,15 @@ class Home:
         self.words = words
         return words
 
-    def use_mutex(self, semaphore: Semaphore | None) -> None:
-        """Take this process's one object of the mutex, or make it; `semaphore` if that was just made."""
+    def use_mutex(self) -> None:
+        """Take this process's one object of the mutex, or make it; its semaphore is opened when it is first taken."""
         key = (self.domain.id, self.serial)
         with _lock:
             mutex = _mutexes.get(key)
             if mutex is None:
-                words = _mutex_words(self.map(), self.domain)
-                reopen = functools.partial(_reopened, self.domain, self.serial)
+                reopen = functools.partial(_opened, weakref.ref(self), self.domain, self.serial)
                 public_name = self.domain.label if self.domain.kind == layout.NAMED else None
-                semaphore = semaphore or Semaphore(self.segment_name)
-                mutex = IdleMutex(self.domain, words, semaphore, self.serial, reopen, public_name)
-                _mutexes[key] = mutex
+                mutex = _mutexes[key] = IdleMutex(self.domain, self.serial, reopen, public_name)
             self.mutex = mutex
 
     def let_go(self) -> bool:
@@ -253,7 +251,7 @@ def create(home: Home, domain: Domain, kind: int, *, parent: int = 0, nested: bo
     home.set_up(domain, serial, kind)
     try:
         # The semaphore first: who finds the segment finds it too.
-        semaphore = Semaphore.create(names.name_of(domain.id, serial), 1)
+        Semaphore.make(names.name_of(domain.id, serial), 1)
         payload = _template(kind, domain.capacity)
         block = segment.make(domain, serial, len(payload), Kind.CONTAINER, memoryview(payload))
         words = home._bind(block)
@@ -263,7 +261,7 @@ def create(home: Home, domain: Domain, kind: int, *, parent: int = 0, nested: bo
         raise
     domain.names.confirm(serial)
     _make_room(home)
-    home.use_mutex(semaphore)
+    home.use_mutex()
 
 
 def attach(home: Home, domain: Domain, serial: int, kind: int) -> None:
@@ -277,7 +275,7 @@ def attach(home: Home, domain: Domain, serial: int, kind: int) -> None:
     """
     home.set_up(domain, serial, kind)
     home.map()
-    home.use_mutex(None)
+    home.use_mutex()
 
 
 # -- how many are mapped at once ---------------------------------------------------------------------------------------

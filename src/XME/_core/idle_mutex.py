@@ -23,22 +23,20 @@ class IdleMutex(RobustMutex):
     __slots__ = ("_open", "_public_name")
 
     def __init__(
-        self, party: Party, words: Any, semaphore: Any, serial: int, reopen: Callable[[], tuple[Any, Any]],
-        public_name: str | None = None,
+        self, party: Party, serial: int, reopen: Callable[[], tuple[Any, Any]], public_name: str | None = None
     ) -> None:
-        """Bind a mutex.
+        """Make a mutex whose memory and semaphore are opened when it is first taken.
 
         Args:
-            party: whose mutex it is; this and the next three are as for a RobustMutex.
-            words: its words.
-            semaphore: its semaphore.
+            party: whose mutex it is.
             serial: its number.
-            reopen: returns its words and semaphore when they are wanted again.
+            reopen: returns its words and semaphore when they are wanted.
             public_name: of the container that it belongs to, whose domain ends when that goes.
         """
         self._open = reopen
         self._public_name = public_name
-        super().__init__(party, words, semaphore, serial)
+        super().__init__(party, _NO_WORDS, _Unopened, serial)
+        self._semaphore = None
 
     def let_go(self) -> bool:
         """Forget words and semaphore; False if a thread is using the mutex."""
@@ -56,18 +54,26 @@ class IdleMutex(RobustMutex):
             self._local.release()
 
     def _take_slowly(self, deadline: float | None) -> bool:
-        if self._semaphore is None:
-            self._words, self._semaphore = self._open()
-            self._grab = self._semaphore.acquire
-            self._post = self._semaphore.release
         try:
+            if self._semaphore is None:
+                self._words, self._semaphore = self._open()
+                self._grab = self._semaphore.acquire
+                self._post = self._semaphore.release
             return super()._take_slowly(deadline)
-        except DomainEnded:
-            if self._public_name is None:
-                raise
-            raise ContainerGone.of(self._public_name) from None
+        except (ContainerGone, DomainEnded) as error:
+            if self._public_name is not None:
+                raise ContainerGone.of(self._public_name) from None
+            if self._party.ended and isinstance(error, ContainerGone):
+                raise DomainEnded.of(str(getattr(self._party, "id", ""))) from None
+            raise
 
 
 def _refuse(*_args: Any) -> None:
     msg = "a mutex was used whose memory was let go"
     raise RuntimeError(msg)
+
+
+class _Unopened:
+    """Stands where a semaphore is not open."""
+
+    acquire = release = staticmethod(_refuse)

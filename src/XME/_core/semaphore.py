@@ -70,6 +70,12 @@ class Semaphore:
 
     @classmethod
     def create(cls, name: str, value: int) -> Semaphore:
+        """Make a new semaphore (see make), and open it."""
+        cls.make(name, value)
+        return cls(name)
+
+    @staticmethod
+    def make(name: str, value: int) -> None:
         """Make a new semaphore with `value` permits, whole or not at all.
 
         Raises:
@@ -85,7 +91,6 @@ class Semaphore:
             memory.link(fd, names.semaphore_path(name))
         finally:
             os.close(fd)
-        return cls(name)
 
     def is_free(self) -> bool:
         """True if there seems to be a permit; where the system does not tell (macOS), always."""
