@@ -1,0 +1,173 @@
+"""Killed before any store into shared memory, a writer leaves a container as it was before or as it is after."""
+
+import pytest
+
+from tests.store import crash_scenarios, crash_sweep
+from tests.store.crash_sweep import Scenario
+from XME._containers import flight
+from XME._containers.home import W_ROOT
+from XME._core import mutex as mutex_module
+from XME._core import recovery
+from XME._core.ledger import Kind
+from XME._core.namebook import NameBook
+from XME._store.change import Change
+from XME._store.log import Generation
+from XME.errors import XMEError
+
+by_name = pytest.mark.parametrize("scenario", crash_scenarios.ALL, ids=lambda scenario: scenario.name)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """Who is dead is looked for at once."""
+    monkeypatch.setattr(recovery, "drain_stores", lambda: None)
+    monkeypatch.setattr(mutex_module, "SLICE_S", 0.001)
+
+
+def few(scenario):
+    """Return what chooses few points of a scenario, and other ones than of its neighbours."""
+    shift = 5 * crash_scenarios.ALL.index(scenario) + 3
+
+    def choose(points):
+        # Where there are many elements, each look takes long.
+        step = points if scenario.numpy else max(1, points // 2)
+        return range(1 + shift % step, points + 1, step)
+
+    return choose
+
+
+@by_name
+def test_killed_at_some_stores(scenario):
+    done, _ = crash_sweep.sweep(scenario, few(scenario))
+
+    assert done
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@by_name
+def test_killed_at_every_store(scenario):
+    done, points = crash_sweep.sweep(scenario)
+
+    assert done == points
+
+
+def test_the_sweep_has_every_method():
+    for kind, methods in ((dict, crash_scenarios.DICT_METHODS), (list, crash_scenarios.LIST_METHODS)):
+        assert {s.method for s in crash_scenarios.ALL if type(s.content) is kind} == methods
+    names = [scenario.name for scenario in crash_scenarios.ALL]
+    assert len(set(names)) == len(names)
+
+
+# -- killed again --------------------------------------------------------------------------------------------------
+
+AGAIN = [
+    Scenario("__setitem__", crash_scenarios.LARGE, crash_scenarios.setting("large", crash_sweep.BIGGER)),
+    Scenario("__delitem__", crash_scenarios.TREE, crash_scenarios.deleting("tree"), nested=True),
+    Scenario("insert", crash_scenarios.LARGES, crash_scenarios.calling("insert", 1, crash_sweep.BIG)),
+    Scenario("__setitem__", crash_scenarios.LARGES, crash_scenarios.setting(slice(0, 4), [crash_sweep.BIG])),
+    Scenario("clear", crash_scenarios.TREES, crash_scenarios.calling("clear"), nested=True),
+]
+by_number = pytest.mark.parametrize("number", range(len(AGAIN)))
+
+
+def deaths(scenario, firsts, seconds):
+    """How often the second one died as well."""
+    return sum(crash_sweep.die_twice_at(scenario, first, second) for first in firsts for second in seconds)
+
+
+@by_number
+def test_the_successor_is_killed_while_it_settles(number):
+    points = len(crash_sweep.points_of(AGAIN[number]))
+
+    assert deaths(AGAIN[number], [points // 2 + number % 3, points - 3], [5, 9 + number])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@by_number
+def test_the_successor_is_killed_at_every_store_of_its_settling(number):
+    points = len(crash_sweep.points_of(AGAIN[number]))
+    for first in range(1, points + 1):
+        second = 1
+        while crash_sweep.die_twice_at(AGAIN[number], first, second):
+            second += 1
+        assert second > 10
+
+
+# -- that it can fail ----------------------------------------------------------------------------------------------
+
+
+def _unlinks_first(monkeypatch):
+    """What a change drops goes before the commit."""
+    drop = Change.drop
+
+    def dropping(self, place, tag, value):
+        dropped = len(self.dropped)
+        drop(self, place, tag, value)
+        for serial in self.dropped[dropped:]:
+            flight.unlink(self._room.domain, serial)
+
+    monkeypatch.setattr(Change, "drop", dropping)
+
+
+def _notes_nothing(monkeypatch):
+    """What a change drops is in no ledger as such."""
+    monkeypatch.setattr(NameBook, "note_dropping", lambda self, serial, owner: self._take_entry())
+
+
+def _notes_no_making(monkeypatch):
+    """A segment in the making is in the ledger as one in use."""
+    enter = NameBook.enter
+
+    def entering(self, kind, owner=0, **options):
+        return enter(self, Kind.VALUE if kind == Kind.MAKING else kind, owner, **options)
+
+    monkeypatch.setattr(NameBook, "enter", entering)
+
+
+def _voids_nothing(monkeypatch):
+    """A dead writer's records come to life with the next commit."""
+    monkeypatch.setattr(Generation, "void", lambda self, place: None)
+
+
+def _publishes_first(monkeypatch):
+    """The root names a record before it is there."""
+    write = Change.write
+
+    def writing(self, tag, key, value, previous, extra):
+        room = self._room
+        if self.generation is self.origin:
+            room.words[W_ROOT] = self.generation.number << 32 | self.high
+        return write(self, tag, key, value, previous, extra)
+
+    monkeypatch.setattr(Change, "write", writing)
+
+
+def _settles_nothing(monkeypatch):
+    """What the dead have left in flight stays."""
+    monkeypatch.setattr(flight, "settle", lambda home, root, generation: None)
+    monkeypatch.setattr(flight, "settle_inherited", lambda domain: domain.names.inherited.clear())
+
+
+OVERWRITING = Scenario("__setitem__", crash_scenarios.LARGE, crash_scenarios.setting("large", crash_sweep.BIGGER))
+
+
+@pytest.mark.parametrize(
+    ("plant", "scenario"),
+    [
+        (_unlinks_first, OVERWRITING),
+        (_notes_nothing, OVERWRITING),
+        (_notes_no_making, OVERWRITING),
+        (_settles_nothing, OVERWRITING),
+        (_voids_nothing, Scenario("update", crash_scenarios.SMALL, crash_scenarios.calling("update", a=1, b=2, d=3))),
+        (
+            _publishes_first,
+            Scenario("setdefault", crash_scenarios.SMALL, crash_scenarios.calling("setdefault", "d", [1])),
+        ),
+    ],
+)
+def test_the_sweep_finds_a_planted_fault(monkeypatch, plant, scenario):
+    plant(monkeypatch)
+    with pytest.raises((AssertionError, XMEError)):
+        crash_sweep.sweep(scenario)
