@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from XME import xmem_list
+from XME._containers import flight
+from XME._core import ledger
+from XME._store import log, sequence
 
 VALUES = st.one_of(
     st.integers(-3, 3), st.integers(), st.floats(allow_nan=False), st.text(max_size=5), st.booleans(), st.none(),
@@ -109,10 +112,27 @@ class ListMachine(RuleBasedStateMachine):
         for _ in range(count):
             self.both(lambda a: a.pop(index))
 
+    @rule(count=st.integers(1, 60), value=VALUES)
+    def append_many(self, count, value):
+        for _ in range(count):
+            self.both(lambda a: a.append(value))
+
     @rule(count=st.integers(1, 40), index=st.sampled_from([0, 10_000]))
     def insert_many(self, count, index):
         for k in range(count):
             self.both(lambda a, k=k: a.insert(index, k))
+
+    @rule(steps=st.lists(st.tuples(st.integers(0, 3), INDICES, VALUES), min_size=5, max_size=80))
+    def work_like_a_queue(self, steps):
+        """Small changes in a row: the short ways."""
+        for what, index, value in steps:
+            if what == 0:
+                self.both(lambda a, i=index: a.pop(i % 2 - 1))
+            elif what == 1:
+                self.both(lambda a, v=value: (a.append(v), a.append(2)))
+            elif what == 2:
+                self.both(lambda a, i=index, v=value: a.__setitem__(i, v))
+            self.both(lambda a, i=index: (a[i], a[-1], a[0]))
 
     @rule(value=VALUES)
     def remove(self, value):
@@ -191,6 +211,24 @@ class ListMachine(RuleBasedStateMachine):
         assert list(self.shared) == self.plain
         assert list(reversed(self.shared)) == self.plain[::-1]
         assert [type(value) for value in self.shared] == [type(value) for value in self.plain]
+
+    @invariant()
+    def its_records_are_sound(self):
+        root, generation = self.shared.current()
+        place = root & log.PLACE_MASK
+        count, _, live, at = sequence.NUMBERS(generation.data, place * log.UNIT + sequence.NUMBERS_AT)
+        found = sequence.places(generation, place)
+        assert len(set(found)) == count
+        assert live == sum(map(generation.units, found)) + (generation.units(at) if at else 0)
+
+    def teardown(self):
+        """What this list alone refers to is what is left of it in shared memory."""
+        domain = self.shared.domain
+        with self.shared.mutex:
+            in_use = flight.in_use_now(self.shared)
+        entries = list(domain.entries(domain.number))
+        assert {entry.serial for entry in entries if entry.owner == self.shared.serial} == in_use
+        assert not {entry.serial for entry in entries if entry.kind in ledger.IN_FLIGHT}
 
 
 TestListMachine = ListMachine.TestCase

@@ -7,7 +7,6 @@ import reprlib
 import sys
 from collections.abc import Iterable
 from operator import countOf
-from operator import index as as_int
 from typing import Any, NoReturn, SupportsIndex
 
 from XME._containers import nesting
@@ -85,7 +84,10 @@ class Plain(Reading):
         return NotImplemented if plain is None else plain + self.tolist()
 
     def __mul__(self, times: SupportsIndex) -> list[Any]:
-        return self.tolist() * as_int(times) if hasattr(times, "__index__") else NotImplemented
+        if hasattr(times, "__index__") or type(times).__module__ == "builtins":
+            return self.tolist() * times
+        # It may know how to multiply a list.
+        return NotImplemented
 
     __rmul__ = __mul__
 
@@ -119,7 +121,7 @@ class Plain(Reading):
 
     @reprlib.recursive_repr("xmem_list([...])")
     def __repr__(self) -> str:
-        name = "" if self._public_name is None else f", name={self._public_name!r}"
+        name = "" if self.name is None else f", name={self.name!r}"
         return f"xmem_list({self.tolist()!r}{name})"
 
 

@@ -12,12 +12,139 @@ from typing import Any
 
 from XME._containers.container import BUSY
 from XME._containers.home import MUTEX_AT, W_GONE, W_ROOT, W_SETTLED
+from XME._containers.list_plain import Plain
 from XME._store import values
 from XME._store.log import COMMIT, G_HIGH, HEADER_BYTES, PAD_SHIFT, PLACE_MASK, TAG_SHIFT
 from XME._store.sequence import NUMBERS
+from XME._store.sequence_bulk import QUICK, QUICK_BYTES
 
 _FIELDS = struct.Struct("<6I").pack
 _COMMIT_HEAD = 2 | COMMIT << TAG_SHIFT
+# What a record of a number begins with, and what writes all behind that in one go.
+_NUMBER_UNITS = 3
+_NUMBERS: dict[type, tuple[int, Any]] = {
+    kind: (_NUMBER_UNITS | tag << TAG_SHIFT | 8 << PAD_SHIFT, struct.Struct(f"<6I{letter}").pack_into)
+    for kind, tag, letter in ((int, values.INT, "q"), (float, values.FLOAT, "d"))
+}
+# Before anything is known: no root word is this.
+_NO_WORDS = (-1,) * (MUTEX_AT + 1)
+_NO_WAY = (_NO_WORDS, _NO_WORDS, _NO_WORDS, b"", 0, 0, -1, 0, 0)
+_NO_END = (-2, 0, 0, 0, 0)
+
+
+class Quick(Plain):
+    """A shared list, as far as it has short ways.
+
+    `_way` and `_end_known` are what this process knows of the list since its last short way: the views and bounds of
+    the generation and of the position index, and (root, place behind the root's record, count, start, live units). If
+    the root is still that one and nothing was begun behind it, all of it is still right.
+    """
+
+    __slots__ = ("_end_known", "_way")
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._way: Any = _NO_WAY
+        self._end_known: Any = _NO_END
+
+    def let_go(self) -> bool:
+        """Let mappings go (see Home)."""
+        if not super().let_go():
+            return False
+        self._forget()
+        return True
+
+    def _learn(self) -> bool:
+        """Learn what the short ways need; False if the long way must come first. The mutex is held."""
+        home = self.words
+        generation = self._generation
+        if home is None or generation is None or self._is_dirty or self.domain.names.inherited:
+            return False
+        root = home[W_ROOT]
+        last = root & PLACE_MASK
+        if not _is_ready(home, generation, root, last):
+            return False
+        ints = generation.ints
+        count, start, live, at = NUMBERS(generation.data, last * 16 + 12)
+        # An index ends with its record; there is none at 0, and no room in none.
+        behind = 4 * (at + ints[4 * at]) if at else 0
+        self._way = (home, generation.words, ints, generation.data, generation.size, root - last, home[MUTEX_AT], at,
+                     behind)  # fmt: skip
+        self._end_known = (root, last + ints[4 * last], count, start, live)
+        return True
+
+    def append(self, value: Any) -> None:
+        """Add an element at the end.
+
+        Raises:
+            UnshareableValue: it does not pickle; the list is unchanged.
+            SharedMemoryFull: there is no room; the list is unchanged.
+
+        Costs some 1.5 us, at any length.
+        """
+        if type(value) in _NUMBERS:
+            mutex = self.mutex
+            mutex.acquire()
+            try:
+                if self._change is None and self._append_number(value):
+                    return
+            finally:
+                mutex.release()
+        tag, payload, made = self._encoded(value, "the element")
+        if made or not append(self, tag, payload):
+            self._changed("append", made, tag, payload)
+
+    def _append_number(self, value: Any) -> bool:
+        # A signal handler of this thread must not come in between (see Container._begin).
+        self._change = BUSY
+        try:
+            root, high, count, start, live = self._end_known
+            home, words, ints, data, size, base, epoch, at, behind = self._way
+            if home[W_ROOT] != root or words[G_HIGH] != high or home[MUTEX_AT] != epoch or home[W_GONE]:
+                if not self._learn():
+                    return False
+                root, high, count, start, live = self._end_known
+                home, words, ints, data, size, base, epoch, at, behind = self._way
+            word = 4 * at + 8 + start + count
+            after = high + _NUMBER_UNITS
+            if word >= behind or after > size:
+                return False
+            head, pack = _NUMBERS[type(value)]
+            words[G_HIGH] = after
+            # Of a number that is too large nothing is written that counts: the long way voids it.
+            pack(data, high * 16 + 8, ints[word], count + 1, start, live + _NUMBER_UNITS, at, 0, value)
+            words[2 * high] = head
+            ints[word] = high
+            # The commit.
+            home[W_ROOT] = root = base + high
+            self._end_known = root, after, count + 1, start, live + _NUMBER_UNITS
+            return True
+        except struct.error:
+            return False
+        finally:
+            self._change = None
+
+    def _encoded(self, value: Any, where: str) -> tuple[int, bytes, Any]:
+        """Return (tag, bytes, what was made for it, or None if nothing was)."""
+        try:
+            tag, encode = QUICK[type(value)]
+            payload = encode(value)
+        except (KeyError, ValueError, struct.error):
+            return self._encode(value, where)
+        return (tag, payload, None) if len(payload) <= QUICK_BYTES else self._encode(value, where)
+
+    def _changed(self, method: str, made: Any, *arguments: Any) -> None:
+        """Call a method of the change, in a change of its own or within the one in progress."""
+        change = self._begin(made)
+        try:
+            getattr(change, method)(*arguments)
+        except BaseException:
+            self._fail()
+            raise
+        self._end()
 
 
 def _is_ready(home: Any, generation: Any, root: int, last: int) -> bool:

@@ -14,9 +14,9 @@ from XME._store.sequence import BODY_AT, NUMBERS, NUMBERS_AT
 from XME._store.sequence_bulk import Places
 from XME.errors import ContainerGone
 
-# An entry of the cache: the root under which the value is right (0: the value is not given out as it is), the value,
-# which 4-byte word of which generation its position is, and the place of the record that it was decoded from.
-STAMP, VALUE, WORD, NUMBER, PLACE = range(5)
+# An entry of the cache: the root under which the value is right (0: it is given out as a view only), the value, and the
+# record that it was decoded from: the generation's number, not the generation itself, whose memory would stay mapped.
+STAMP, VALUE, NUMBER, PLACE = range(4)
 # So many values with memory of their own are kept; what was dropped meanwhile stays mapped until they are forgotten.
 _LARGE_KEPT = 8
 # So many elements are decoded at a time.
@@ -62,17 +62,10 @@ class Reading(Container):
         position = index + count if index < 0 else index
         if not 0 <= position < count:
             return [][index]
-        word = 4 * at + BODY_AT + start + position
-        place = generation.ints[word]
+        place = generation.ints[4 * at + BODY_AT + start + position]
         entry = self._cache.get(index)
         # The record that was decoded, and not what the position said then: it may have been ahead of the root.
-        if (
-            entry is not None
-            and root
-            and entry[PLACE] == place
-            and entry[WORD] == word
-            and entry[NUMBER] == generation.number
-        ):
+        if entry is not None and root and entry[PLACE] == place and entry[NUMBER] == generation.number:
             return self._kept(entry, root)
         place = generation.public(place, limit)
         tag = generation.tag(place)
@@ -81,7 +74,7 @@ class Reading(Container):
         except ContainerGone:
             return self._once_more(root, lambda: self._get(index))
         if root and kept:
-            self._keep(index, [root if kept == values.AS_IT_IS else 0, value, word, generation.number, place], tag)
+            self._keep(index, [root if kept == values.AS_IT_IS else 0, value, generation.number, place], tag)
         return value.view() if kept == values.AS_VIEW else value
 
     def _kept(self, entry: list[Any], root: int) -> Any:

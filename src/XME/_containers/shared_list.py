@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, MutableSequence
 from operator import index as as_int
 from typing import Any, Self, SupportsIndex
 
 from XME._containers import home as homes
 from XME._containers import list_plain, list_quick, opening
-from XME._containers.list_plain import Plain
+from XME._containers.list_quick import Quick
 from XME._containers.list_reading import refuse_index
 from XME._store import sequence, sequence_bulk, values
-from XME._store.sequence_bulk import QUICK, QUICK_BYTES, Batch
+from XME._store.sequence_bulk import Batch
 from XME.errors import UnshareableValue
 
 
-class xmem_list(Plain, MutableSequence[Any]):
+class xmem_list(Quick, MutableSequence[Any]):
     """A list that all processes that get it read and change, in shared memory.
 
     It does what `list` does. Each method is atomic: one commit, and who reads meanwhile sees the list before or after
@@ -57,38 +56,6 @@ class xmem_list(Plain, MutableSequence[Any]):
         self.extend(elements)
 
     # -- changing one element --------------------------------------------------------------------------------------
-
-    def _encoded(self, value: Any, where: str) -> tuple[int, bytes, Any]:
-        """Return (tag, bytes, what was made for it, or None if nothing was)."""
-        try:
-            tag, encode = QUICK[type(value)]
-            payload = encode(value)
-        except (KeyError, ValueError, struct.error):
-            return self._encode(value, where)
-        return (tag, payload, None) if len(payload) <= QUICK_BYTES else self._encode(value, where)
-
-    def append(self, value: Any) -> None:
-        """Add an element at the end.
-
-        Raises:
-            UnshareableValue: it does not pickle; the list is unchanged.
-            SharedMemoryFull: there is no room; the list is unchanged.
-
-        Costs some 1.5 us, at any length.
-        """
-        tag, payload, made = self._encoded(value, "the element")
-        if made or not list_quick.append(self, tag, payload):
-            self._changed("append", made, tag, payload)
-
-    def _changed(self, method: str, made: Any, *arguments: Any) -> None:
-        """Call a method of the change, in a change of its own or within the one in progress."""
-        change = self._begin(made)
-        try:
-            getattr(change, method)(*arguments)
-        except BaseException:
-            self._fail()
-            raise
-        self._end()
 
     def insert(self, index: SupportsIndex, value: Any) -> None:
         """Add an element before an index: at the front some 4 us, in the middle 10 ns for each of the list's."""
@@ -357,7 +324,7 @@ class xmem_list(Plain, MutableSequence[Any]):
             elements = self.tolist()
             before = change.root
             keys = elements if key is None else list(map(key, elements))
-            order = sorted(range(len(keys)), key=keys.__getitem__, reverse=reverse)
+            order = sorted(range(len(elements)), key=keys.__getitem__, reverse=reverse)
             if change.root != before:
                 msg = "list modified during sort"
                 raise ValueError(msg)
