@@ -34,7 +34,9 @@ class Storm:
     def __init__(self, seed: int, contenders: int, fault: str | None) -> None:
         self.dice = random.Random(seed)
         self.fault = fault
-        self.mutex = shared_mutex.create()
+        self.mutex: Any = shared_mutex.create()
+        self.live: Any = c.live
+        self.violation_texts = c.VIOLATIONS
         self.board = memoryview(mmap.mmap(-1, 8 * (c.HEAD + contenders * c.ROW))).cast("Q")
         self.pids = [0] * contenders
         self.killed_in = [0] * len(c.PHASES)
@@ -55,7 +57,7 @@ class Storm:
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):
-                c.live(self.mutex, self.board, slot, seed, self.fault)
+                self.live(self.mutex, self.board, slot, seed, self.fault)
             # It never returns: an exception ended it.
             os._exit(3)
         self.pids[slot] = pid
@@ -114,7 +116,7 @@ class Storm:
         else:
             self.times.append((phase, taken // 1000))
         if self.board[c.VIOLATION]:
-            what = c.VIOLATIONS[self.board[c.VIOLATION]]
+            what = self.violation_texts[self.board[c.VIOLATION]]
             self.violations.append(f"process {self.board[c.VIOLATOR]} {what}")
 
     def end(self) -> None:
@@ -133,7 +135,12 @@ class Storm:
 
 def run(kills: int, seed: int, contenders: int, fault: str | None, limit_ms: float) -> dict[str, Any]:
     """Run the storm and return its counts, times and violations."""
-    storm = Storm(seed, contenders, fault)
+    return rage(Storm(seed, contenders, fault), kills, seed, limit_ms)
+
+
+def rage(storm: Storm, kills: int, seed: int, limit_ms: float) -> dict[str, Any]:
+    """Run a storm that is ready and return its counts, times and violations."""
+    contenders = len(storm.pids)
     began = time.monotonic()
     try:
         for slot in range(contenders):
@@ -150,7 +157,7 @@ def run(kills: int, seed: int, contenders: int, fault: str | None, limit_ms: flo
         "kills": done,
         "seed": seed,
         "contenders": contenders,
-        "fault": fault,
+        "fault": storm.fault,
         "seconds": round(time.monotonic() - began, 1),
         "entries": storm.board[c.COUNTER],
         "killed_in": dict(zip(c.PHASES, killed_in, strict=True)),
