@@ -399,7 +399,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("start_method", [
+    "fork", pytest.param("spawn", marks=pytest.mark.slow), pytest.param("forkserver", marks=pytest.mark.slow),
+])
 def test_thousands_of_arrays_need_few_descriptors(start_method):
     done = run_python(LIMITED, start_method)
 

@@ -73,8 +73,9 @@ class Container(Handed):
         self._made: dict[int, Kind] = {}
         # What a commit dropped and nobody has unlinked yet: serial numbers, and the ledger's notes of them.
         self._notes: dict[int, int] = {}
-        # True if an exception came in the middle of a commit.
-        self._is_dirty = False
+        # True if the next change must look first at what is in flight: an exception's in the middle of a commit, or what
+        # this process has inherited with its number.
+        self._is_dirty = True
         self._is_nested = False
         # True while code of the user's runs within a change.
         self._is_open = False
@@ -235,7 +236,9 @@ class Container(Handed):
         if words[W_SETTLED] != words[MUTEX_AT]:
             flight.settle(self, root, generation)
         if self._is_dirty:
-            self._settle_own()
+            if self._made or self._notes:
+                self._settle_own()
+            self._is_dirty = False
         return change
 
     def _end(self) -> None:
@@ -377,7 +380,6 @@ class Container(Handed):
             del self._made[serial]
         for serial in [serial for serial in self._notes if serial in in_use]:
             book.cleared(self._notes.pop(serial))
-        self._is_dirty = False
 
     def _check(self, *, settled: bool = False) -> None:
         """Raise an AssertionError that says what is wrong with the container's memory (see checking.check)."""

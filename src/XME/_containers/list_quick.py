@@ -20,10 +20,9 @@ from XME._store.sequence_bulk import QUICK, QUICK_BYTES
 
 _FIELDS = struct.Struct("<6I").pack
 _COMMIT_HEAD = 2 | COMMIT << TAG_SHIFT
-# What a record of a number begins with, and what writes all behind that in one go.
-_NUMBER_UNITS = 3
+# The head of a number's record, of 3 units, and what writes all behind that in one go.
 _NUMBERS: dict[type, tuple[int, Any]] = {
-    kind: (_NUMBER_UNITS | tag << TAG_SHIFT | 8 << PAD_SHIFT, struct.Struct(f"<6I{letter}").pack_into)
+    kind: (3 | tag << TAG_SHIFT | 8 << PAD_SHIFT, struct.Struct(f"<6I{letter}").pack_into)
     for kind, tag, letter in ((int, values.INT, "q"), (float, values.FLOAT, "d"))
 }
 # Before anything is known: no root word is this.
@@ -57,16 +56,17 @@ class Quick(Plain):
         self._forget()
         return True
 
-    def _learn(self) -> bool:
-        """Learn what the short ways need; False if the long way must come first. The mutex is held."""
+    def _learn(self) -> None:
+        """Learn what the short ways need; nothing has room if the long way must come first. The mutex is held."""
+        self._forget()
         home = self.words
         generation = self._generation
-        if home is None or generation is None or self._is_dirty or self.domain.names.inherited:
-            return False
+        if home is None or generation is None or self._is_dirty:
+            return
         root = home[W_ROOT]
         last = root & PLACE_MASK
         if not _is_ready(home, generation, root, last):
-            return False
+            return
         ints = generation.ints
         count, start, live, at = NUMBERS(generation.data, last * 16 + 12)
         # An index ends with its record; there is none at 0, and no room in none.
@@ -74,7 +74,6 @@ class Quick(Plain):
         self._way = (home, generation.words, ints, generation.data, generation.size, root - last, home[MUTEX_AT], at,
                      behind)  # fmt: skip
         self._end_known = (root, last + ints[4 * last], count, start, live)
-        return True
 
     def append(self, value: Any) -> None:
         """Add an element at the end.
@@ -85,47 +84,46 @@ class Quick(Plain):
 
         Costs some 1.5 us, at any length.
         """
-        if type(value) in _NUMBERS:
+        number = _NUMBERS.get(type(value))
+        if number is not None:
             mutex = self.mutex
             mutex.acquire()
             try:
-                if self._change is None and self._append_number(value):
-                    return
+                if self._change is None:
+                    # A signal handler of this thread must not come in between (see Container._begin).
+                    self._change = BUSY
+                    root, high, count, start, live = self._end_known
+                    home, words, ints, data, size, base, epoch, at, behind = self._way
+                    if home[W_ROOT] != root or words[G_HIGH] != high or home[MUTEX_AT] != epoch or home[W_GONE]:
+                        self._learn()
+                        root, high, count, start, live = self._end_known
+                        home, words, ints, data, size, base, epoch, at, behind = self._way
+                    word = 4 * at + 8 + start + count
+                    after = high + 3
+                    if word < behind and after <= size:
+                        words[G_HIGH] = after
+                        live += 3
+                        count += 1
+                        # Of a number that is too large nothing is written that counts: the long way voids it.
+                        number[1](data, high * 16 + 8, ints[word], count, start, live, at, 0, value)
+                        words[2 * high] = number[0]
+                        ints[word] = high
+                        # The commit.
+                        home[W_ROOT] = root = base + high
+                        self._end_known = root, after, count, start, live
+                        self._change = None
+                        return
+                    self._change = None
+            except struct.error:
+                self._change = None
+            except BaseException:
+                self._change = None
+                raise
             finally:
                 mutex.release()
         tag, payload, made = self._encoded(value, "the element")
         if made or not append(self, tag, payload):
             self._changed("append", made, tag, payload)
-
-    def _append_number(self, value: Any) -> bool:
-        # A signal handler of this thread must not come in between (see Container._begin).
-        self._change = BUSY
-        try:
-            root, high, count, start, live = self._end_known
-            home, words, ints, data, size, base, epoch, at, behind = self._way
-            if home[W_ROOT] != root or words[G_HIGH] != high or home[MUTEX_AT] != epoch or home[W_GONE]:
-                if not self._learn():
-                    return False
-                root, high, count, start, live = self._end_known
-                home, words, ints, data, size, base, epoch, at, behind = self._way
-            word = 4 * at + 8 + start + count
-            after = high + _NUMBER_UNITS
-            if word >= behind or after > size:
-                return False
-            head, pack = _NUMBERS[type(value)]
-            words[G_HIGH] = after
-            # Of a number that is too large nothing is written that counts: the long way voids it.
-            pack(data, high * 16 + 8, ints[word], count + 1, start, live + _NUMBER_UNITS, at, 0, value)
-            words[2 * high] = head
-            ints[word] = high
-            # The commit.
-            home[W_ROOT] = root = base + high
-            self._end_known = root, after, count + 1, start, live + _NUMBER_UNITS
-            return True
-        except struct.error:
-            return False
-        finally:
-            self._change = None
 
     def _encoded(self, value: Any, where: str) -> tuple[int, bytes, Any]:
         """Return (tag, bytes, what was made for it, or None if nothing was)."""

@@ -92,7 +92,7 @@ def _after_fork_in_child() -> None:
         handle._marks = []
         handle._made = {}
         handle._notes = {}
-        handle._is_dirty = False
+        handle._is_dirty = True
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
