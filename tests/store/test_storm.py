@@ -1,0 +1,33 @@
+"""The storm over all containers as a test, and that it can fail."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import ROOT
+
+pytestmark = [pytest.mark.storm, pytest.mark.timeout(300)]
+
+
+def storm(*options, timeout_s=250):
+    command = [sys.executable, "-m", "benchmarks.storm", "store", *map(str, options)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
+
+
+def test_no_kill_tears_a_container(tmp_path):
+    done = storm("--minutes", 0.33, "--seed", 7, "--json", tmp_path / "storm.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "storm.json").read_text())
+    assert result["kills"] > 50
+    assert min(result["acknowledged"]) > 50
+    assert result["violations"] == []
+
+
+@pytest.mark.parametrize(("fault", "says"), [("void", "Torn"), ("root", "BROKEN"), ("settle", "in flight")])
+def test_the_storm_finds_a_planted_fault(fault, says):
+    done = storm("--minutes", 0.33, "--seed", 3, "--fault", fault)
+    assert done.returncode == 1, done.stdout + done.stderr
+
+    assert says in done.stdout
