@@ -131,8 +131,8 @@ def test_one_process_has_one_handle():
         lambda a: a.__delitem__(3), lambda a: a.__delitem__("x"), lambda a: a.pop(7), lambda a: a.pop("x"),
         lambda a: a[:0].pop(), lambda a: a.remove(9), lambda a: a.index(9), lambda a: a.index(1, 1),
         lambda a: a.insert("x", 1), lambda a: a.extend(5), lambda a: a * "x", lambda a: a * 1.5,
-        lambda a: a.__imul__("x"), lambda a: a.sort(key=lambda x: 1 / 0), lambda a: hash(a),
-        lambda a: copy.copy(a), lambda a: copy.deepcopy(a), lambda a: bool(a),
+        lambda a: a.__imul__("x"), lambda a: a.sort(key=lambda x: 1 / 0), hash,
+        copy.copy, copy.deepcopy, bool,
         lambda a: (a[True], a[np.int64(1)], a[np.uint8(2)]), lambda a: a.count(1),
         lambda a: [a] == [[1, 2, 3]], lambda a: a != [1, 2, 3], lambda a: a == (1, 2, 3), lambda a: a == 5,
     ],
@@ -323,3 +323,12 @@ def test_the_short_ways_refuse_a_list_that_was_unlinked():
         with pytest.raises(ContainerGone):
             action()
     assert shared_list.xmem_list is xmem_list
+
+
+def test_a_number_that_is_too_large_for_the_short_way_is_appended_all_the_same():
+    shared = xmem_list([0])
+    for k in (1, 2**63 - 1, 2**63, -(2**70), 5):
+        shared.append(k)
+        shared[0] = k
+        assert shared[0] == shared[-1] == k
+    assert shared[1:] == [1, 2**63 - 1, 2**63, -(2**70), 5]

@@ -8,14 +8,15 @@ or a Ctrl-C in here leaves what one there leaves.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from XME._containers.container import BUSY
 from XME._containers.home import MUTEX_AT, W_GONE, W_ROOT, W_SETTLED
 from XME._containers.list_plain import Plain
 from XME._store import values
-from XME._store.log import COMMIT, G_HIGH, HEADER_BYTES, PAD_SHIFT, PLACE_MASK, TAG_SHIFT
-from XME._store.sequence import NUMBERS
+from XME._store.log import COMMIT, G_HIGH, HEADER_BYTES, PAD_SHIFT, PLACE_MASK, TAG_MASK, TAG_SHIFT, UNITS_MASK
+from XME._store.sequence import LARGE_UNITS, NUMBERS
 from XME._store.sequence_bulk import QUICK, QUICK_BYTES
 
 _FIELDS = struct.Struct("<6I").pack
@@ -92,38 +93,124 @@ class Quick(Plain):
                 if self._change is None:
                     # A signal handler of this thread must not come in between (see Container._begin).
                     self._change = BUSY
-                    root, high, count, start, live = self._end_known
-                    home, words, ints, data, size, base, epoch, at, behind = self._way
-                    if home[W_ROOT] != root or words[G_HIGH] != high or home[MUTEX_AT] != epoch or home[W_GONE]:
-                        self._learn()
+                    try:
                         root, high, count, start, live = self._end_known
                         home, words, ints, data, size, base, epoch, at, behind = self._way
-                    word = 4 * at + 8 + start + count
-                    after = high + 3
-                    if word < behind and after <= size:
-                        words[G_HIGH] = after
-                        live += 3
-                        count += 1
-                        # Of a number that is too large nothing is written that counts: the long way voids it.
-                        number[1](data, high * 16 + 8, ints[word], count, start, live, at, 0, value)
-                        words[2 * high] = number[0]
-                        ints[word] = high
-                        # The commit.
-                        home[W_ROOT] = root = base + high
-                        self._end_known = root, after, count, start, live
+                        if home[W_ROOT] != root or words[G_HIGH] != high or home[MUTEX_AT] != epoch or home[W_GONE]:
+                            self._learn()
+                            root, high, count, start, live = self._end_known
+                            home, words, ints, data, size, base, epoch, at, behind = self._way
+                        word = 4 * at + 8 + start + count
+                        after = high + 3
+                        if word < behind and after <= size:
+                            words[G_HIGH] = after
+                            live += 3
+                            count += 1
+                            number[1](data, high * 16 + 8, ints[word], count, start, live, at, 0, value)
+                            words[2 * high] = number[0]
+                            ints[word] = high
+                            # The commit.
+                            home[W_ROOT] = root = base + high
+                            self._end_known = root, after, count, start, live
+                            return
+                    finally:
                         self._change = None
-                        return
-                    self._change = None
             except struct.error:
-                self._change = None
-            except BaseException:
-                self._change = None
-                raise
+                # The number is too large: what was written of it does not count, and the long way voids it.
+                pass
             finally:
                 mutex.release()
         tag, payload, made = self._encoded(value, "the element")
-        if made or not append(self, tag, payload):
+        if made or not self._shortly(self._append_shortly, tag, payload):
             self._changed("append", made, tag, payload)
+
+    # -- the other ways --------------------------------------------------------------------------------------------
+
+    def _shortly(self, way: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a short way returns, which is false if the long one must be gone."""
+        mutex = self.mutex
+        mutex.acquire()
+        try:
+            if self._change is not None:
+                return None
+            self._change = BUSY
+            try:
+                root, high = self._end_known[:2]
+                home, words = self._way[:2]
+                if home[W_ROOT] != root or words[G_HIGH] != high or home[MUTEX_AT] != self._way[6] or home[W_GONE]:
+                    self._learn()
+                return way(*arguments)
+            finally:
+                self._change = None
+        finally:
+            mutex.release()
+
+    def _append_shortly(self, tag: int, payload: bytes) -> bool:
+        _, _, count, start, live = self._end_known
+        _, _, ints, _, _, _, _, at, behind = self._way
+        word = 4 * at + 8 + start + count
+        return word < behind and self._write(word, tag, payload, (ints[word], count + 1, start, live))
+
+    def _set_shortly(self, index: int, tag: int, payload: bytes) -> bool:
+        _, _, count, start, live = self._end_known
+        _, words, ints, _, _, _, _, at, _ = self._way
+        position = index + count if index < 0 else index
+        if not 0 <= position < count:
+            return False
+        word = 4 * at + 8 + start + position
+        newest = ints[word]
+        # Void, or with parts that go: that takes more.
+        if words[2 * newest] >> TAG_SHIFT & TAG_MASK >= values.HAS_SERIALS:
+            return False
+        return self._write(word, tag, payload, (newest, count, start, live - ints[4 * newest]))
+
+    def _write(self, word: int, tag: int, payload: bytes, numbers: tuple[int, int, int, int]) -> bool:
+        """Write a record that fits, let a position lead there, and commit."""
+        previous, count, start, live = numbers
+        high = self._end_known[1]
+        home, words, ints, data, size, base, _, at, _ = self._way
+        used = HEADER_BYTES + len(payload)
+        units = (used + 15) >> 4
+        after = high + units
+        if after > size:
+            return False
+        words[G_HIGH] = after
+        live += units
+        data[high * 16 + 8 : high * 16 + used] = _FIELDS(previous, count, start, live, at, 0) + payload
+        words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT
+        ints[word] = high
+        # The commit.
+        home[W_ROOT] = root = base + high
+        self._end_known = root, after, count, start, live
+        return True
+
+    def _pop_shortly(self, at_front: bool) -> tuple[int, memoryview] | None:
+        """Take the first or the last element away; returns its tag and bytes."""
+        _, high, count, start, live = self._end_known
+        home, words, ints, data, size, base, _, at, _ = self._way
+        after = high + 2
+        # Where much is waste, the long way gives some back.
+        if not count or after > size or 8 * live < size > LARGE_UNITS:
+            return None
+        newest = ints[4 * at + 8 + start + (0 if at_front else count - 1)]
+        head = words[2 * newest]
+        # Void, with parts that go, or perhaps with code of the user's that makes the value, and may fail.
+        if head >> TAG_SHIFT & TAG_MASK >= values.PICKLE:
+            return None
+        count -= 1
+        start += at_front
+        live -= head & UNITS_MASK
+        words[G_HIGH] = after
+        data[high * 16 + 8 : high * 16 + HEADER_BYTES] = _FIELDS(0, count, start, live, at, 0)
+        words[2 * high] = _COMMIT_HEAD
+        # The commit.
+        home[W_ROOT] = root = base + high
+        self._end_known = root, after, count, start, live
+        begin = newest * 16 + HEADER_BYTES
+        end = (newest + (head & UNITS_MASK)) * 16 - (head >> PAD_SHIFT & 15)
+        return head >> TAG_SHIFT & TAG_MASK, data[begin:end]
+
+    # -- the long way ----------------------------------------------------------------------------------------------
 
     def _encoded(self, value: Any, where: str) -> tuple[int, bytes, Any]:
         """Return (tag, bytes, what was made for it, or None if nothing was)."""
@@ -153,130 +240,3 @@ def _is_ready(home: Any, generation: Any, root: int, last: int) -> bool:
         and home[W_SETTLED] == home[MUTEX_AT]
         and not home[W_GONE]
     )
-
-
-def append(container: Any, tag: int, payload: bytes) -> bool:
-    """Add an element at the end; False if it must go the long way."""
-    mutex = container.mutex
-    mutex.acquire()
-    try:
-        home = container.words
-        generation = container._generation
-        if home is None or generation is None or container._change is not None or container._is_dirty:
-            return False
-        # A signal handler of this thread must not come in between (see Container._begin).
-        container._change = BUSY
-        try:
-            root = home[W_ROOT]
-            last = root & PLACE_MASK
-            if not _is_ready(home, generation, root, last):
-                return False
-            data = generation.data
-            ints = generation.ints
-            count, end, live, at = NUMBERS(data, last * 16 + 12)
-            word = 4 * at + 8 + end + count
-            high = last + ints[4 * last]
-            used = HEADER_BYTES + len(payload)
-            units = (used + 15) >> 4
-            # An index ends with its record; there is none at 0.
-            if not at or word >= 4 * (at + ints[4 * at]) or high + units > generation.size:
-                return False
-            words = generation.words
-            words[G_HIGH] = high + units
-            fields = _FIELDS(ints[word], count + 1, end, live + units, at, 0)
-            data[high * 16 + 8 : high * 16 + used] = fields + payload
-            words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT
-            ints[word] = high
-            # The commit.
-            home[W_ROOT] = root - last + high
-            return True
-        finally:
-            container._change = None
-    finally:
-        mutex.release()
-
-
-def replace(container: Any, index: int, tag: int, payload: bytes) -> bool:
-    """Set an element; False if it must go the long way."""
-    mutex = container.mutex
-    mutex.acquire()
-    try:
-        home = container.words
-        generation = container._generation
-        if home is None or generation is None or container._change is not None or container._is_dirty:
-            return False
-        # A signal handler of this thread must not come in between (see Container._begin).
-        container._change = BUSY
-        try:
-            root = home[W_ROOT]
-            last = root & PLACE_MASK
-            if not _is_ready(home, generation, root, last):
-                return False
-            data = generation.data
-            ints = generation.ints
-            count, end, live, at = NUMBERS(data, last * 16 + 12)
-            position = index + count if index < 0 else index
-            high = last + ints[4 * last]
-            used = HEADER_BYTES + len(payload)
-            units = (used + 15) >> 4
-            if not 0 <= position < count or high + units > generation.size:
-                return False
-            word = 4 * at + 8 + end + position
-            newest = ints[word]
-            words = generation.words
-            if words[2 * newest] >> TAG_SHIFT & 0xFF >= values.HAS_SERIALS:
-                # Void, or with parts that go.
-                return False
-            words[G_HIGH] = high + units
-            fields = _FIELDS(newest, count, end, live + units - ints[4 * newest], at, 0)
-            data[high * 16 + 8 : high * 16 + used] = fields + payload
-            words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT
-            ints[word] = high
-            # The commit.
-            home[W_ROOT] = root - last + high
-            return True
-        finally:
-            container._change = None
-    finally:
-        mutex.release()
-
-
-def pop(container: Any, at_front: bool) -> tuple[int, memoryview] | None:
-    """Take the first or the last element away; returns its tag and bytes, or None if it must go the long way."""
-    mutex = container.mutex
-    mutex.acquire()
-    try:
-        home = container.words
-        generation = container._generation
-        if home is None or generation is None or container._change is not None or container._is_dirty:
-            return None
-        # A signal handler of this thread must not come in between (see Container._begin).
-        container._change = BUSY
-        try:
-            root = home[W_ROOT]
-            last = root & PLACE_MASK
-            if not _is_ready(home, generation, root, last):
-                return None
-            data = generation.data
-            ints = generation.ints
-            count, end, live, at = NUMBERS(data, last * 16 + 12)
-            high = last + ints[4 * last]
-            if not count or high + 2 > generation.size or 8 * live < generation.size > 4096:
-                return None
-            newest = ints[4 * at + 8 + end + (0 if at_front else count - 1)]
-            words = generation.words
-            tag = words[2 * newest] >> TAG_SHIFT & 0xFF
-            if tag >= values.PICKLE:
-                # Void, with parts that go, or perhaps with code of the user's that makes the value, and may fail.
-                return None
-            words[G_HIGH] = high + 2
-            live -= ints[4 * newest]
-            data[high * 16 + 8 : high * 16 + HEADER_BYTES] = _FIELDS(0, count - 1, end + at_front, live, at, 0)
-            words[2 * high] = _COMMIT_HEAD
-            # The commit.
-            home[W_ROOT] = root - last + high
-            return tag, generation.value(newest)
-        finally:
-            container._change = None
-    finally:
-        mutex.release()

@@ -7,7 +7,7 @@ from operator import index as as_int
 from typing import Any, Self, SupportsIndex
 
 from XME._containers import home as homes
-from XME._containers import list_plain, list_quick, opening
+from XME._containers import list_plain, opening
 from XME._containers.list_quick import Quick
 from XME._containers.list_reading import refuse_index
 from XME._store import sequence, sequence_bulk, values
@@ -82,16 +82,17 @@ class xmem_list(Quick, MutableSequence[Any]):
             IndexError: there is none.
             ValueError: an extended slice is given another number of elements.
         """
-        if isinstance(index, slice):
-            self._set_slice(index, value)
-            return
-        index = as_int(index) if hasattr(index, "__index__") else refuse_index(index)
+        if type(index) is not int:
+            if isinstance(index, slice):
+                self._set_slice(index, value)
+                return
+            index = as_int(index) if hasattr(index, "__index__") else refuse_index(index)
         try:
             tag, payload, made = self._encoded(value, "the value")
         except UnshareableValue:
             # Once more, for an error that names the place: its text would cost more than most values do.
             tag, payload, made = self._encode(value, f"[{index}]")
-        if made or not list_quick.replace(self, index, tag, payload):
+        if made or not self._shortly(self._set_shortly, index, tag, payload):
             self._set(index, tag, payload, made)
 
     def _set(self, index: int, tag: int, payload: bytes, made: Any) -> None:
@@ -114,9 +115,10 @@ class xmem_list(Quick, MutableSequence[Any]):
         """
         index = as_int(index)
         if index in (0, -1):
-            popped = list_quick.pop(self, index == 0)
+            popped = self._shortly(self._pop_shortly, index == 0)
             if popped is not None:
-                return values.decode(*popped, self._open_value)[0]
+                tag, payload = popped
+                return values.decode(tag, payload, self._open_value)[0]
         change = self._begin_with_user_code()
         try:
             if not -change.count <= index < change.count:

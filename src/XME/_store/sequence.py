@@ -27,7 +27,7 @@ _NO_LIMIT = PLACE_MASK
 _LEAST_PLACES = 8
 _PLACES_A_UNIT = UNIT // 4
 # What a generation larger than this wastes is given back; smaller ones come and go (see room_wanted).
-_LARGE_UNITS = 1 << 13
+LARGE_UNITS = 1 << 13
 
 
 def capacity(generation: Generation, at: int) -> int:
@@ -304,7 +304,7 @@ class SequenceChange(Change):
     def is_wasteful(self) -> bool:
         """True if the generation is far larger than what lives in it."""
         size = self.generation.size
-        return size > _LARGE_UNITS and 8 * self.live < size
+        return size > LARGE_UNITS and 8 * self.live < size
 
     def shrink(self) -> None:
         """Give memory back: go on in a generation that is as large as what lives needs."""
