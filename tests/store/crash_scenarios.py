@@ -157,6 +157,7 @@ DICT = [
     Scenario("__setitem__", TREE, setting("tree", {"new": [1]}), nested=True, note="child by child"),
     Scenario("__setitem__", TREE, setting("new", {"x": [BIG]}), nested=True, note="child"),
     Scenario("__setitem__", TREE, setting("tree", 1), nested=True, note="child by value"),
+    Scenario("__setitem__", SMALL, setting("a", 5), cold=True, note="at first"),
     Scenario("__delitem__", SMALL, deleting("a")),
     Scenario("__delitem__", SMALL, deleting("c"), note="the last"),
     Scenario("__delitem__", SMALL, deleting("a"), wear=wear_dict(1), note="no room"),
@@ -185,6 +186,8 @@ DICT = [
 
 LIST = [
     Scenario("append", FEW, calling("append", 5)),
+    Scenario("append", FEW, calling("append", "text"), note="a text"),
+    Scenario("append", FEW, calling("append", 5), cold=True, note="at first"),
     Scenario("append", [], calling("append", 5), note="to nothing"),
     Scenario("append", [], calling("append", 5), before=_to_the_brim, note="no place"),
     Scenario("append", FEW, calling("append", "x" * 4000), note="no room"),

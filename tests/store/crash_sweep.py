@@ -38,6 +38,7 @@ class Scenario:
         wear: what is done to the shared one only, and changes nothing that can be read.
         nested: as for the container.
         numpy: whether stores through numpy are points too.
+        cold: whether it is the process's first change, which goes the long way.
         note: what else the test's name says.
     """
 
@@ -48,6 +49,7 @@ class Scenario:
     wear: object = None
     nested: bool = False
     numpy: bool = False
+    cold: bool = False
     note: str = ""
 
     @property
@@ -144,8 +146,9 @@ def _be_child(world, function, tell, writer):
     code = 1
     try:
         world.domain.require()
-        with world.shared.mutex:
-            pass
+        if not world.scenario.cold:
+            with world.shared.atomic():
+                pass
         # Whatever a predecessor left: every entry of the ledger is taken at the end.
         world.domain.names._free_entries.clear()
         if tell is not None:

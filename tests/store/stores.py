@@ -8,7 +8,7 @@ import ctypes
 import functools
 import os
 
-from XME._containers import opening
+from XME._containers import list_quick, opening
 from XME._core import segment, semaphore
 from XME._store import log
 
@@ -86,6 +86,8 @@ def watch(domain, tell):
     for name in ("pwrite", "posix_fallocate", "link", "unlink"):
         setattr(os, name, _told(getattr(os, name), name))
     domain.words = watched(domain.words)
+    for kind, (head, pack_into) in list_quick._NUMBERS.items():
+        list_quick._NUMBERS[kind] = head, _told(pack_into, "a number")
     for handle in list(opening._handles.values()):
         if handle.domain is domain:
             _watch_handle(handle)
@@ -96,6 +98,9 @@ def _watch_handle(handle):
     handle.words = watched(handle.words)
     if handle._generation is not None:
         _watch_generation(handle._generation)
+    if isinstance(handle, list_quick.Quick):
+        # It keeps views of its own.
+        handle._forget()
     mutex = handle.mutex
     if mutex._semaphore is not None:
         mutex._words = watched(mutex._words)
