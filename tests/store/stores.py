@@ -13,14 +13,17 @@ from XME._core import segment, semaphore
 from XME._store import log
 
 _TYPES = {"Q": ctypes.c_uint64, "I": ctypes.c_uint32, "B": ctypes.c_uint8}
-# Called before every store with what it is; set by `watch`.
+# Called before every store with what it is, and before every look; set by `watch`.
 _tell = None
+_look = None
 
 
 class _Watched:
     """A memoryview that tells of every store; as a ctypes array it gives its buffer to struct and numpy too."""
 
     def __getitem__(self, where):
+        if _look is not None:
+            _look()
         found = self.view[where]
         # Rows and mutexes are slices of words; bytes that are cut out are only read.
         return watched(found) if isinstance(where, slice) and self.view.itemsize == 8 else found
@@ -78,10 +81,14 @@ def _told(function, name):
     return told
 
 
-def watch(domain, tell):
-    """Let `tell(what)` be called before every store, ledger write, link, unlink and use of a semaphore from now on."""
-    global _tell
+def watch(domain, tell, look=None):
+    """Let `tell(what)` be called before every store, ledger write, link, unlink and use of a semaphore from now on.
+
+    And `look()` before every look at a word, if it is given.
+    """
+    global _look, _tell
     _tell = tell
+    _look = look
     _watch_classes()
     for name in ("pwrite", "posix_fallocate", "link", "unlink"):
         setattr(os, name, _told(getattr(os, name), name))

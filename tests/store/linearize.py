@@ -1,0 +1,224 @@
+"""Small concurrent histories of one shared list or dict, and whether each of them is one of the builtin type.
+
+A history is linearizable if its operations can be put in one order, in which each stands between its call and its
+return, and in which the builtin type answers the same. The search is that of Wing and Gong (1993), with the memory of
+states that were seen (Lowe 2017): exact, and fast for a dozen operations.
+"""
+
+import copy
+import mmap
+import os
+import time
+from typing import Any, NamedTuple
+
+from tests.core.crew import Child
+from tests.store import stores
+from tests.store.crash_sweep import atomic
+from XME import xmem_list
+from XME._containers import opening
+from XME._core import domain as domains
+from XME._core import layout, program
+
+# Values from here on are large: a segment each.
+LARGE_FROM = 1000
+_LARGE_BYTES = 33_000
+_STALL_S = 0.0003
+
+
+class Done(NamedTuple):
+    """An operation as its process saw it: what, when it was called and when it returned, and what came of it."""
+
+    operation: Any
+    began: int
+    ended: int
+    outcome: Any
+
+
+# -- operations --------------------------------------------------------------------------------------------------------
+
+
+def _swap(target, one, other):
+    with atomic(target):
+        found = target[one], target[other]
+        target[one], target[other] = found[1], found[0]
+    return found
+
+
+def _move(target, value):
+    with atomic(target):
+        target.append(value)
+        return target.pop(0)
+
+
+def _refill(target, pairs):
+    with atomic(target):
+        target.clear()
+        target.update(pairs)
+        return len(target)
+
+
+def _assign(target, first, last, values):
+    target[first:last] = values
+
+
+def _delete(target, first, last, step):
+    del target[first:last:step]
+
+
+def _increment(target, key):
+    if hasattr(target, "increment"):
+        return target.increment(key)
+    target[key] = (target[key] if isinstance(target, list) else target.get(key, 0)) + 1
+    return target[key]
+
+
+SPECIAL = {
+    "swap": _swap,
+    "move": _move,
+    "refill": _refill,
+    "assign": _assign,
+    "delete": _delete,
+    "increment": _increment,
+    "all": lambda target: list(target.items()) if hasattr(target, "items") else list(target),
+    "len": len,
+}
+
+
+def perform(target, operation):
+    """Do an operation, on the shared or on the plain one; returns what it returns or raises."""
+    name, *args = operation
+    try:
+        if name in SPECIAL:
+            return "gives", _coded(SPECIAL[name](target, *map(_real, args)))
+        return "gives", _coded(getattr(target, name)(*map(_real, args)))
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        return "raises", type(error).__name__
+
+
+def _real(value):
+    """Return the value that a number stands for."""
+    if type(value) is int and value >= LARGE_FROM:
+        return value.to_bytes(2, "little") * _LARGE_BYTES
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_real, value))
+    return value
+
+
+def _coded(value):
+    """Return the number that stands for a value."""
+    if isinstance(value, bytes):
+        # Whole, or of two values.
+        assert value == value[:2] * _LARGE_BYTES, "torn"
+        return int.from_bytes(value[:2], "little")
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_coded, value))
+    return value
+
+
+# -- the search --------------------------------------------------------------------------------------------------------
+
+
+def is_linearizable(history, first):
+    """True if there is an order of the operations in which a plain list or dict that begins as `first` answers so."""
+    seen = set()
+
+    def search(left, state):
+        if not left:
+            return True
+        key = left, perform(state, ("all",))
+        if key in seen:
+            return False
+        seen.add(key)
+        # What was called after another one that is left has returned must come after that one.
+        bound = min(history[k].ended for k in left)
+        for k in left:
+            if history[k].began <= bound:
+                after = copy.deepcopy(state)
+                if perform(after, history[k].operation) == history[k].outcome and search(left - {k}, after):
+                    return True
+        return False
+
+    return search(frozenset(range(len(history))), _real_content(first))
+
+
+# -- the crew ----------------------------------------------------------------------------------------------------------
+
+
+class Crew:
+    """Processes that do programs at the same time, one container a history."""
+
+    def __init__(self, size, plant=None):
+        self.domain = domains.create(layout.PROGRAM, "histories", 8)
+        program.remember(self.domain)
+        self.gate = memoryview(mmap.mmap(-1, 8)).cast("Q")
+        self.members = [Child(_work, self.domain.id, self.gate, plant) for _ in range(size)]
+        for member in self.members:
+            assert member.hear() == "ready"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        for member in self.members:
+            member.__exit__(*exc_info)
+        program.leave(self.domain)
+
+    def history(self, first, programs):
+        """Let each process do its program, all on one container; returns what was done.
+
+        Args:
+            first: the list or dict that it begins as.
+            programs: for each process pairs of an operation and the number of the look or store at which it stalls.
+        """
+        cls = opening.class_of(xmem_list._KIND if isinstance(first, list) else 2)
+        shared = cls.__new__(cls)
+        shared._found(self.domain)
+        shared._fill(_real_content(first))
+        crew = self.members[: len(programs)]
+        for member, operations in zip(crew, programs, strict=True):
+            member.tell((shared.kind, shared.serial, operations))
+        for member in crew:
+            assert member.hear() == "here"
+        # All begin at once.
+        self.gate[0] += 1
+        found = [done for member in crew for done in member.hear()]
+        shared._check()
+        # Also what is there in the end must be right.
+        found.append(Done(("all",), time.monotonic_ns(), time.monotonic_ns(), perform(shared, ("all",))))
+        shared.unlink()
+        return found
+
+
+def _real_content(first):
+    return {key: _real(value) for key, value in first.items()} if isinstance(first, dict) else _real(first)
+
+
+def _work(pipe, domain_id, gate, plant):
+    domain = program.join(domain_id)
+    domain.require()
+    if plant is not None:
+        plant()
+    # How many looks and stores are left until this process stalls.
+    left = 0
+
+    def step(_what=None):
+        nonlocal left
+        left -= 1
+        if not left:
+            time.sleep(_STALL_S)
+
+    stores.watch(domain, step, step)
+    pipe.send("ready")
+    while True:
+        kind, serial, operations = pipe.recv()
+        shared = opening.handle_of(kind, domain, serial, None)
+        opened, done = gate[0], []
+        pipe.send("here")
+        while gate[0] == opened:
+            os.sched_yield()
+        for operation, stall in operations:
+            left = stall
+            began = time.monotonic_ns()
+            outcome = perform(shared, operation)
+            done.append(Done(operation, began, time.monotonic_ns(), outcome))
+        pipe.send(done)
