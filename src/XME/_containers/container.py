@@ -73,8 +73,8 @@ class Container(Handed):
         self._made: dict[int, Kind] = {}
         # What a commit dropped and nobody has unlinked yet: serial numbers, and the ledger's notes of them.
         self._notes: dict[int, int] = {}
-        # True if the next change must look first at what is in flight: an exception's in the middle of a commit, or what
-        # this process has inherited with its number.
+        # True if the next change must look first at what is in flight: an exception's in the middle of a commit, or
+        # what this process has inherited with its number.
         self._is_dirty = True
         self._is_nested = False
         # True while code of the user's runs within a change.
@@ -143,10 +143,12 @@ class Container(Handed):
             DomainEnded: the program that owns it has ended.
         """
         mutex = self.mutex
+        levels = None
         try:
             mutex.acquire()
             try:
                 change = self._change
+                levels = 0 if change is None else len(self._marks)
                 if change is None:
                     change = self._change = self._new_change()
                     self._marks.append(None)
@@ -157,6 +159,8 @@ class Container(Handed):
                 if made:
                     self._made.update(made)
             except BaseException:
+                if levels is not None:
+                    del self._marks[levels:]
                 if not self._marks:
                     self._change = None
                 mutex.release()
@@ -250,6 +254,10 @@ class Container(Handed):
             return
         try:
             self._commit(self._change)
+        except BaseException:
+            # Whether what it has made is in use, the next change finds out.
+            self._is_dirty = True
+            raise
         finally:
             self._leave()
         if self._notes:
@@ -274,15 +282,17 @@ class Container(Handed):
             self.mutex.release()
             return
         try:
-            made, self._made = self._made, {}
-            self._unlink(made)
+            self._unlink_made_since(0, all_kinds=True)
+        except BaseException:
+            self._is_dirty = True
+            raise
         finally:
             self._leave()
 
-    def _unlink_made_since(self, count: int) -> None:
+    def _unlink_made_since(self, count: int, *, all_kinds: bool = False) -> None:
         """Unlink what a call has made that is undone; outgrown generations go with the commit."""
         for serial, kind in list(self._made.items())[count:]:
-            if kind != Kind.GENERATION:
+            if all_kinds or kind != Kind.GENERATION:
                 self._unlink({serial: kind})
                 del self._made[serial]
 
@@ -292,14 +302,9 @@ class Container(Handed):
 
     def _commit(self, change: Any) -> None:
         if change.is_empty:
-            made, self._made = self._made, {}
-            self._unlink(made)
+            self._unlink_made_since(0, all_kinds=True)
         elif change.dropped or change.orphaned or self._made:
-            try:
-                self._commit_parts(change)
-            except BaseException:
-                self._is_dirty = True
-                raise
+            self._commit_parts(change)
         else:
             self.words[W_ROOT] = change.root
 
@@ -320,12 +325,12 @@ class Container(Handed):
                 notes[serial] = book.note_dropping(serial, self.serial)
             words[W_ROOT] = change.root
             self.adopt(change.generation)
+            if change.orphaned:
+                self._keep_others(change.orphaned, notes)
         except BaseException:
             self._notes.update(notes)
             raise
         self._notes.update(notes)
-        if change.orphaned:
-            self._keep_others(change.orphaned)
         for serial in dropped:
             self._drop_one(serial)
         for serial in change.given_up:
@@ -337,36 +342,30 @@ class Container(Handed):
 
     def _drop_one(self, serial: int) -> None:
         """Unlink a segment that a commit has dropped; under the mutex, so that its epoch tells of a death in here."""
+        flight.unlink(self.domain, serial)
+        # Noted until it is done: after a Ctrl-C the next change tries again.
         note = self._notes.pop(serial, None)
         if note is not None:
-            flight.unlink(self.domain, serial)
             self.domain.names.cleared(note)
 
-    def _keep_others(self, orphaned: list[int]) -> None:
+    def _keep_others(self, orphaned: list[int], notes: dict[int, int]) -> None:
         """Forget the notes of containers that stand in another place of this one as well."""
         if any(flight.stands_in_many_places(self.domain, serial) for serial in orphaned):
             in_use = flight.in_use_now(self)
             for serial in orphaned:
-                if serial in in_use and serial in self._notes:
-                    self.domain.names.cleared(self._notes.pop(serial))
+                if serial in in_use and serial in notes:
+                    self.domain.names.cleared(notes.pop(serial))
 
     def _drop_noted(self) -> None:
         """Unlink what a commit has dropped; outside the mutex, because a container that goes takes its own."""
-        while self._notes:
-            try:
-                serial, note = self._notes.popitem()
-            except KeyError:
-                return
-            done = False
-            try:
-                done = flight.dispose(self.domain, serial, _WAIT_S)
-            finally:
-                if not done:
-                    self._notes[serial] = note
-            if not done:
+        for serial in list(self._notes):
+            if not flight.dispose(self.domain, serial, _WAIT_S):
                 # Somebody is using a container that goes; the next change tries again.
                 return
-            self.domain.names.cleared(note)
+            # Noted until it is done; another thread may have done it too.
+            note = self._notes.pop(serial, None)
+            if note is not None:
+                self.domain.names.cleared(note)
 
     def _settle_own(self) -> None:
         """Settle what an exception in the middle of a commit has left; the mutex is held."""

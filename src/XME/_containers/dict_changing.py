@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 from XME._containers import nesting
 from XME._containers.dict_reading import DictReading
+from XME._containers.struck import whole
 from XME._core.ledger import Kind
 from XME._store import keys
 
@@ -31,6 +32,7 @@ class DictChanging(DictReading):
     def __setitem__(self, key: Any, value: Any) -> None:
         raise NotImplementedError
 
+    @whole
     def __delitem__(self, key: Any) -> None:
         canonical = keys.canonical(key)
         change = self._begin()
@@ -48,6 +50,7 @@ class DictChanging(DictReading):
         if change.is_wasteful:
             change.shrink()
 
+    @whole
     def pop(self, key: Any, default: Any = _MISSING) -> Any:
         """Delete a key and return its value; a shared list or dict that nested=True made comes as a plain one.
 
@@ -71,6 +74,7 @@ class DictChanging(DictReading):
             del self[key]
         return value
 
+    @whole
     def popitem(self) -> tuple[Any, Any]:
         """Delete the key that was inserted last, and return it and its value (see `pop`).
 
@@ -94,6 +98,7 @@ class DictChanging(DictReading):
         """Return a value that is about to be deleted: what belongs to this dict is gone then, so its content."""
         return nesting.plain(value, {}) if nesting.is_child(value, self) else value
 
+    @whole
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key; if there is none, set it to `default` first, as one step.
 
@@ -112,6 +117,7 @@ class DictChanging(DictReading):
                 self[key] = default
             return self[key]
 
+    @whole
     def clear(self) -> None:
         """Delete all keys; the memory goes back."""
         change = self._begin()
@@ -139,6 +145,7 @@ class DictChanging(DictReading):
         """
         self._put_all(plain_dict(other, items))
 
+    @whole
     def _put_all(self, content: dict[Any, Any]) -> None:
         if not content:
             return
@@ -173,6 +180,7 @@ class DictChanging(DictReading):
         self.update(other)
         return self
 
+    @whole
     def apply(self, key: Any, function: Callable[[Any], Any], default: Any = _MISSING) -> Any:
         """Set a key to what a function makes of its value, as one step, and return that.
 
@@ -203,6 +211,7 @@ class DictChanging(DictReading):
             self[key] = result
         return result
 
+    @whole
     def increment(self, key: Any, by: Any = 1, default: Any = 0) -> Any:
         """Add to the value of a key, as one step, and return the sum.
 

@@ -14,6 +14,7 @@ from typing import Any
 from XME._containers.container import BUSY
 from XME._containers.home import MUTEX_AT, W_GONE, W_ROOT, W_SETTLED
 from XME._containers.list_plain import Plain
+from XME._containers.struck import straighten_short, whole
 from XME._store import values
 from XME._store.log import COMMIT, G_HIGH, HEADER_BYTES, PAD_SHIFT, PLACE_MASK, TAG_MASK, TAG_SHIFT, UNITS_MASK
 from XME._store.sequence import LARGE_UNITS, NUMBERS
@@ -88,38 +89,39 @@ class Quick(Plain):
         number = _NUMBERS.get(type(value))
         if number is not None:
             mutex = self.mutex
-            mutex.acquire()
             try:
+                mutex.acquire()
                 if self._change is None:
                     # A signal handler of this thread must not come in between (see Container._begin).
                     self._change = BUSY
-                    try:
+                    root, high, count, start, live = self._end_known
+                    home, words, ints, data, size, base, epoch, at, behind = self._way
+                    if home[W_ROOT] != root or words[G_HIGH] != high or home[MUTEX_AT] != epoch or home[W_GONE]:
+                        self._learn()
                         root, high, count, start, live = self._end_known
                         home, words, ints, data, size, base, epoch, at, behind = self._way
-                        if home[W_ROOT] != root or words[G_HIGH] != high or home[MUTEX_AT] != epoch or home[W_GONE]:
-                            self._learn()
-                            root, high, count, start, live = self._end_known
-                            home, words, ints, data, size, base, epoch, at, behind = self._way
-                        word = 4 * at + 8 + start + count
-                        after = high + 3
-                        if word < behind and after <= size:
-                            words[G_HIGH] = after
-                            live += 3
-                            count += 1
-                            number[1](data, high * 16 + 8, ints[word], count, start, live, at, 0, value)
-                            words[2 * high] = number[0]
-                            ints[word] = high
-                            # The commit.
-                            home[W_ROOT] = root = base + high
-                            self._end_known = root, after, count, start, live
-                            return
-                    finally:
+                    word = 4 * at + 8 + start + count
+                    after = high + 3
+                    if word < behind and after <= size:
+                        words[G_HIGH] = after
+                        live += 3
+                        count += 1
+                        number[1](data, high * 16 + 8, ints[word], count, start, live, at, 0, value)
+                        words[2 * high] = number[0]
+                        ints[word] = high
+                        # The commit.
+                        home[W_ROOT] = root = base + high
+                        self._end_known = root, after, count, start, live
                         self._change = None
-            except struct.error:
-                # The number is too large: what was written of it does not count, and the long way voids it.
-                pass
-            finally:
+                        mutex.release()
+                        return
+                    self._change = None
                 mutex.release()
+            except BaseException as error:
+                straighten_short(self, BUSY)
+                # A number that is too large: what was written of it does not count, and the long way voids it.
+                if not isinstance(error, struct.error):
+                    raise
         tag, payload, made = self._encoded(value, "the element")
         if made or not self._shortly(self._append_shortly, tag, payload):
             self._changed("append", made, tag, payload)
@@ -129,21 +131,22 @@ class Quick(Plain):
     def _shortly(self, way: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a short way returns, which is false if the long one must be gone."""
         mutex = self.mutex
-        mutex.acquire()
+        found = None
         try:
-            if self._change is not None:
-                return None
-            self._change = BUSY
-            try:
+            mutex.acquire()
+            if self._change is None:
+                self._change = BUSY
                 root, high = self._end_known[:2]
                 home, words = self._way[:2]
                 if home[W_ROOT] != root or words[G_HIGH] != high or home[MUTEX_AT] != self._way[6] or home[W_GONE]:
                     self._learn()
-                return way(*arguments)
-            finally:
+                found = way(*arguments)
                 self._change = None
-        finally:
             mutex.release()
+        except BaseException:
+            straighten_short(self, BUSY)
+            raise
+        return found
 
     def _append_shortly(self, tag: int, payload: bytes) -> bool:
         _, _, count, start, live = self._end_known
@@ -221,6 +224,7 @@ class Quick(Plain):
             return self._encode(value, where)
         return (tag, payload, None) if len(payload) <= QUICK_BYTES else self._encode(value, where)
 
+    @whole
     def _changed(self, method: str, made: Any, *arguments: Any) -> None:
         """Call a method of the change, in a change of its own or within the one in progress."""
         change = self._begin(made)

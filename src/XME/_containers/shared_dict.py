@@ -11,6 +11,7 @@ from XME._containers import opening
 from XME._containers.container import BUSY, CACHED
 from XME._containers.dict_changing import DictChanging, plain_dict
 from XME._containers.home import MUTEX_AT, W_GONE, W_ROOT, W_SETTLED
+from XME._containers.struck import straighten_short, whole
 from XME._store import keys, table, values
 from XME._store.index import find
 from XME._store.log import (
@@ -194,7 +195,12 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
             tag, payload, made = self._encode_for(key, value)
         known = self._cache.get(key)
         entry = self._entry_for(key) if known is None else known
-        if made or entry is None or not self._set_quickly(entry, value, tag, payload):
+        try:
+            is_set = not made and entry is not None and self._set_quickly(entry, value, tag, payload)
+        except BaseException:
+            straighten_short(self, BUSY)
+            raise
+        if entry is None or not is_set:
             self._set(key, value, tag, payload, made)
         elif known is None:
             # Also what this process only writes: the next time its slot is known.
@@ -215,7 +221,10 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
             return self._encode(value, f"[{key!r}]")
 
     def _set_quickly(self, entry: list[Any], value: Any, tag: int, payload: bytes) -> bool:
-        """Set a key in the current generation; False if anything stands in the way: then it goes the long way."""
+        """Set a key in the current generation; False if anything stands in the way: then it goes the long way.
+
+        After an exception the caller calls straighten_short.
+        """
         mutex = self.mutex
         mutex.acquire()
         try:
@@ -253,9 +262,6 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
                 entry[STAMP] = 0
             self._change = None
             return True
-        except BaseException:
-            self._change = None
-            raise
         finally:
             mutex.release()
 
@@ -289,20 +295,23 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
                 return 0
             live -= old & UNITS_MASK
             position = generation.ints[4 * newest + 6]
+            below = generation.ints[4 * newest + 7]
         else:
             position = words[G_GIVEN]
             if position >= generation.order:
                 return 0
+            below = end + 1
             words[G_GIVEN] = end = position + 1
             count += 1
             generation.ints[generation.order_at + position] = entry[SLOT] - 8
         words[G_HIGH] = high + units
-        fields = _FIELDS(newest, count, end, live + units, position, 0)
+        fields = _FIELDS(newest, count, end, live + units, position, below)
         generation.data[high * 16 + 8 : high * 16 + used] = fields + key + payload
         words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT | len(key) << KEY_SHIFT
         words[entry[SLOT]] = entry[HASH] << 32 | high
         return int(high)
 
+    @whole
     def _set(self, key: Any, value: Any, tag: int, payload: bytes, made: Any) -> None:
         canonical = keys.canonical(key)
         spelling = keys.spelled(key, canonical)
