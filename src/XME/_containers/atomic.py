@@ -17,26 +17,26 @@ class Atomic(Generic[_C]):
     In a fork's child, leaving a block that was entered before the fork does nothing: the transaction is the parent's.
     """
 
-    __slots__ = ("_container", "_levels", "_pids")
+    __slots__ = ("_container", "_entered")
 
     def __init__(self, container: _C) -> None:
         self._container: Any = container
-        # Which process has entered, once a level: the same object may be entered again.
-        self._pids: list[int] = []
-        # How deep the thread was in the mutex, and how many levels the change had, before it was entered.
-        self._levels: list[tuple[int, int]] = []
+        # Once a level, for the same object may be entered again: which process it was, how deep its thread was in the
+        # mutex, how many levels the change had, and whether code of the user's ran in it.
+        self._entered: list[tuple[int, int, int, bool]] = []
 
     def __enter__(self) -> _C:
         """Take the container's mutex, and begin or set a savepoint."""
         container: Any = self._container
         depth = container.mutex.depth
-        self._levels.append((depth, len(container._marks) if depth else 0))
-        self._pids.append(os.getpid())
+        levels = len(container._marks) if depth else 0
+        is_open = container._is_open
+        self._entered.append((os.getpid(), depth, levels, is_open))
         try:
             container._begin_with_user_code()
         except BaseException:
-            self._pids.pop()
-            straighten(container, *self._levels.pop())
+            self._entered.pop()
+            straighten(container, depth, levels, is_open)
             raise
         entered: _C = container
         return entered
@@ -44,23 +44,22 @@ class Atomic(Generic[_C]):
     def __exit__(self, kind: object, *exc_info: object) -> None:
         """Commit, or undo what was done since the block was entered."""
         container = self._container
-        if self._pids[-1] != os.getpid():
-            container.mutex.release()
-            del self._levels[-1], self._pids[-1]
-            return
+        pid, depth, levels, is_open = self._entered[-1]
         try:
-            if kind is None:
+            if pid != os.getpid():
+                container.mutex.release()
+            elif kind is None:
                 container._end()
             else:
                 container._fail()
         except BaseException:
-            straighten(container, *self._levels[-1])
+            straighten(container, depth, levels, is_open)
             raise
         finally:
-            del self._levels[-1], self._pids[-1]
+            self._entered.pop()
 
     def __del__(self) -> None:
         """Undo a block that was never left: a Ctrl-C struck between the block and here."""
-        pids = getattr(self, "_pids", None)
-        if pids and pids[0] == os.getpid():
-            straighten(self._container, *self._levels[0])
+        entered = getattr(self, "_entered", None)
+        if entered and entered[0][0] == os.getpid():
+            straighten(self._container, *entered[0][1:])

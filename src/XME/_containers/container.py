@@ -148,8 +148,10 @@ class Container(Handed):
             mutex.acquire()
             try:
                 change = self._change
-                levels = 0 if change is None else len(self._marks)
+                levels = -1 if change is None else len(self._marks)
                 if change is None:
+                    # Until there is one: a signal handler must not make its own of the same root.
+                    self._change = BUSY
                     change = self._change = self._new_change()
                     self._marks.append(None)
                 else:
@@ -158,10 +160,12 @@ class Container(Handed):
                 self._is_open = False
                 if made:
                     self._made.update(made)
+                    flight.taken(made)
             except BaseException:
                 if levels is not None:
-                    del self._marks[levels:]
-                if not self._marks:
+                    del self._marks[max(0, levels) :]
+                # Not what another call has open that this one came into the middle of.
+                if levels == -1:
                     self._change = None
                 mutex.release()
                 raise
@@ -264,11 +268,12 @@ class Container(Handed):
             self._drop_noted()
 
     def _leave(self) -> None:
-        self._change = None
         self._is_open = False
         self._marks.clear()
         if self._stamp is NEVER and self.words is not None:
             self._stamp = self.words[W_ROOT : W_ROOT + 1]
+        # Last: from here on a signal handler may make a change of its own.
+        self._change = None
         self.mutex.release()
 
     def _fail(self) -> None:
@@ -327,15 +332,15 @@ class Container(Handed):
             self.adopt(change.generation)
             if change.orphaned:
                 self._keep_others(change.orphaned, notes)
+            self._notes.update(notes)
         except BaseException:
             self._notes.update(notes)
             raise
-        self._notes.update(notes)
         for serial in dropped:
             self._drop_one(serial)
         for serial in change.given_up:
-            del self._made[serial]
             book.unlink(serial)
+            del self._made[serial]
         for serial, kind in list(self._made.items()):
             book.make_public(serial, kind, self.serial)
             del self._made[serial]
@@ -388,4 +393,5 @@ class Container(Handed):
         """Return memory for a new generation (see change.Room)."""
         data, keeper, serial = flight.new_memory(self, nbytes)
         self._made[serial] = Kind.GENERATION
+        flight.taken((serial,))
         return data, keeper, serial

@@ -13,6 +13,7 @@ settles what::
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Any
 
@@ -55,12 +56,45 @@ def _make(home: Home, nbytes: int, kind: Kind, source: memoryview | None) -> seg
     domain = home.domain
     serial = domain.names.enter(Kind.MAKING, home.serial, has_semaphore=False)
     try:
+        _local.making.append((domain, serial))
         block = segment.make(domain, serial, nbytes, kind, source)
     except BaseException:
         domain.names.unlink(serial)
         raise
     domain.names.confirm(serial)
     return block
+
+
+class _Local(threading.local):
+    """What this thread has made and no change has taken yet: after an exception it is unlinked."""
+
+    def __init__(self) -> None:
+        self.making: list[tuple[Domain, int]] = []
+
+
+_local = _Local()
+
+
+def making() -> int:
+    """Return where what this thread is making begins, for `unlink_making`."""
+    return len(_local.making)
+
+
+def note_making(domain: Domain, serial: int) -> None:
+    """Note what is being made for a change."""
+    _local.making.append((domain, serial))
+
+
+def taken(serials: Any) -> None:
+    """Forget what a change has taken: from now on it is the change's."""
+    _local.making = [entry for entry in _local.making if entry[1] not in serials]
+
+
+def unlink_making(mark: int) -> None:
+    """Unlink what this thread has made since `making()` and no change has taken."""
+    for domain, serial in _local.making[mark:]:
+        domain.names.unlink(serial)
+    del _local.making[mark:]
 
 
 def open_value(domain: Domain, serial: int) -> memoryview:
@@ -173,9 +207,7 @@ def settle(home: Home, root: int, generation: Generation) -> None:
     for number in range(domain.capacity):
         # Read before death is proved: a successor's entries would count as the dead one's.
         entries = [
-            entry
-            for entry in domain.entries(number)
-            if entry.kind in ledger.IN_FLIGHT and entry.owner == home.serial
+            entry for entry in domain.entries(number) if entry.kind in ledger.IN_FLIGHT and entry.owner == home.serial
         ]
         if not entries or domain.is_alive(number):
             continue
@@ -235,4 +267,3 @@ def in_use_now(home: Home) -> set[int]:
     """Return the serial numbers of the parts that are in use at the root; the mutex is held."""
     root, generation = home.current()
     return serials_in_use(home.words, home.kind, root, generation)
-

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from XME._containers import flight
 from XME._containers.container import BUSY
 from XME._containers.home import MUTEX_AT, W_GONE, W_ROOT, W_SETTLED
 from XME._containers.list_plain import Plain
@@ -122,9 +123,14 @@ class Quick(Plain):
                 # A number that is too large: what was written of it does not count, and the long way voids it.
                 if not isinstance(error, struct.error):
                     raise
-        tag, payload, made = self._encoded(value, "the element")
-        if made or not self._shortly(self._append_shortly, tag, payload):
-            self._changed("append", made, tag, payload)
+        mark = flight.making()
+        try:
+            tag, payload, made = self._encoded(value, "the element")
+            if made or not self._shortly(self._append_shortly, tag, payload):
+                self._changed("append", made, tag, payload)
+        except BaseException:
+            flight.unlink_making(mark)
+            raise
 
     # -- the other ways --------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from XME._containers import flight, opening
 from XME._containers import home as homes
-from XME._containers import opening
 
 _KINDS: dict[type, int] = {list: homes.LIST, dict: homes.DICT}
 
@@ -42,6 +42,7 @@ def shared_child(parent: Any, value: Any) -> Any:
     cls: Any = opening.class_of(_KINDS[type(value)])
     child = cls.__new__(cls)
     child._found(parent.domain, parent=parent.serial, nested=True)
+    flight.note_making(parent.domain, child.serial)
     child._parent = parent
     if parent._public_name is not None:
         child._bear(parent._public_name)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, MutableSequence
 from operator import index as as_int
 from typing import Any, Self, SupportsIndex
 
+from XME._containers import flight, list_plain, opening
 from XME._containers import home as homes
-from XME._containers import list_plain, opening
 from XME._containers.list_quick import Quick
 from XME._containers.list_reading import refuse_index
 from XME._containers.struck import whole
@@ -89,13 +89,21 @@ class xmem_list(Quick, MutableSequence[Any]):
                 self._set_slice(index, value)
                 return
             index = as_int(index) if hasattr(index, "__index__") else refuse_index(index)
+        mark = flight.making()
         try:
-            tag, payload, made = self._encoded(value, "the value")
+            tag, payload, made = self._encoded_at(index, value)
+            if made or not self._shortly(self._set_shortly, index, tag, payload):
+                self._set(index, tag, payload, made)
+        except BaseException:
+            flight.unlink_making(mark)
+            raise
+
+    def _encoded_at(self, index: int, value: Any) -> tuple[int, bytes, Any]:
+        try:
+            return self._encoded(value, "the value")
         except UnshareableValue:
             # Once more, for an error that names the place: its text would cost more than most values do.
-            tag, payload, made = self._encode(value, f"[{index}]")
-        if made or not self._shortly(self._set_shortly, index, tag, payload):
-            self._set(index, tag, payload, made)
+            return self._encode(value, f"[{index}]")
 
     @whole
     def _set(self, index: int, tag: int, payload: bytes, made: Any) -> None:

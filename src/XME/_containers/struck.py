@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from XME._containers import flight
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _S = TypeVar("_S")
@@ -22,17 +24,27 @@ def whole(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S,
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
         depth = self.mutex.depth
         levels = len(self._marks) if depth else 0
+        is_open = self._is_open
+        mark = flight.making()
         try:
             return method(self, *args, **kwargs)
         except BaseException:
-            straighten(self, depth, levels)
+            straighten(self, depth, levels, is_open)
+            flight.unlink_making(mark)
             raise
 
     return guarded  # type: ignore[return-value] # the same as the method's, to whoever calls it
 
 
-def straighten(container: Any, depth: int, levels: int) -> None:
-    """Undo what is left of calls that this thread was in the middle of, and give back the mutex down to a depth."""
+def straighten(container: Any, depth: int, levels: int, is_open: bool) -> None:
+    """Undo what is left of calls that this thread was in the middle of.
+
+    Args:
+        container: what they were of.
+        depth: how deep the thread was in the mutex before.
+        levels: how many levels the change in progress had then.
+        is_open: whether code of the user's was running in it.
+    """
     mutex = container.mutex
     if not mutex.held:
         return
@@ -43,7 +55,7 @@ def straighten(container: Any, depth: int, levels: int) -> None:
     while mutex.depth > depth:
         mutex.release()
     if depth:
-        container._is_open = True
+        container._is_open = is_open
 
 
 def straighten_short(container: Any, busy: Any) -> None:
