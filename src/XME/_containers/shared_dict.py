@@ -192,18 +192,29 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
         except (KeyError, ValueError, struct.error):
             pass
         if made is _NOTHING:
-            tag, payload, made = self._encode_for(key, value)
+            self._set_encoded(key, value)
+            return
         known = self._cache.get(key)
         entry = self._entry_for(key) if known is None else known
         try:
-            is_set = not made and entry is not None and self._set_quickly(entry, value, tag, payload)
+            is_set = entry is not None and self._set_quickly(entry, value, tag, payload)
         except BaseException:
             straighten_short(self, BUSY)
             raise
         if entry is None or not is_set:
-            self._set(key, value, tag, payload, made)
+            self._set(key, tag, payload, made)
         elif known is None:
             # Also what this process only writes: the next time its slot is known.
+            self._keep(key, entry)
+
+    @whole
+    def _set_encoded(self, key: Any, value: Any) -> None:
+        tag, payload, made = self._encode_for(key, value)
+        known = None if made else self._cache.get(key)
+        entry = self._entry_for(key) if known is None and not made else known
+        if entry is None or not self._set_quickly(entry, value, tag, payload):
+            self._set(key, tag, payload, made)
+        elif known is None:
             self._keep(key, entry)
 
     def _entry_for(self, key: Any) -> list[Any] | None:
@@ -262,6 +273,11 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
                 entry[STAMP] = 0
             self._change = None
             return True
+        except BaseException:
+            # Not what a transaction of this thread has open.
+            if self._change is BUSY:
+                self._change = None
+            raise
         finally:
             mutex.release()
 
@@ -312,7 +328,7 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
         return int(high)
 
     @whole
-    def _set(self, key: Any, value: Any, tag: int, payload: bytes, made: Any) -> None:
+    def _set(self, key: Any, tag: int, payload: bytes, made: Any) -> None:
         canonical = keys.canonical(key)
         spelling = keys.spelled(key, canonical)
         change = self._begin(made)
