@@ -123,6 +123,9 @@ class Quick(Plain):
                 # A number that is too large: what was written of it does not count, and the long way voids it.
                 if not isinstance(error, struct.error):
                     raise
+        self._append_encoded(value)
+
+    def _append_encoded(self, value: Any) -> None:
         mark = flight.making()
         try:
             tag, payload, made = self._encoded(value, "the element")

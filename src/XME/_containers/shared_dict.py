@@ -237,6 +237,7 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
         After an exception the caller calls straighten_short.
         """
         mutex = self.mutex
+        is_mine = False
         mutex.acquire()
         try:
             home = self.words
@@ -244,6 +245,7 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
             if home is None or generation is None or self._change is not None:
                 return False
             # A signal handler of this thread must not come in between (see Container._begin).
+            is_mine = True
             self._change = BUSY
             root = home[W_ROOT]
             words = generation.words
@@ -255,11 +257,9 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
                 or home[W_GONE]
                 or self._is_dirty
             ):
-                self._change = None
                 return False
             place = self._write_quickly(entry, generation, last, tag, payload)
             if not place:
-                self._change = None
                 return False
             # The commit.
             home[W_ROOT] = root = root - last + place
@@ -271,14 +271,10 @@ class xmem_dict(DictChanging, MutableMapping[Any, Any]):
                 # The value stays that of the stamp: another thread may be between its look at the one and the other.
                 entry[PLACE] = -1
                 entry[STAMP] = 0
-            self._change = None
             return True
-        except BaseException:
-            # Not what a transaction of this thread has open.
-            if self._change is BUSY:
-                self._change = None
-            raise
         finally:
+            if is_mine:
+                self._change = None
             mutex.release()
 
     def _write_quickly(self, entry: list[Any], generation: Any, last: int, tag: int, payload: bytes) -> int:
