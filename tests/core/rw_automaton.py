@@ -42,6 +42,7 @@ class _Mutex:
         self._serial = 1
         self.owner = None
         self._count = 0
+        self._phase = 1
         self._local = self
 
     def _is_owned(self):

@@ -66,7 +66,7 @@ FAULTS = {
     "flag": (
         [
             ("            count = len(self._readers)\n", "            count = 0\n"),
-            ("                count = len(readers)\n", "                count = 0\n"),
+            ("self._base | len(readers) if readers else 0", "0"),
         ],
         (2, 1), 0, 0, 0, "not excluded",
     ),
@@ -93,8 +93,8 @@ FAULTS = {
     "keepword": (
         [
             (RAISE, ONE_MORE),
-            (LOWER + "            if", ONE_LESS + "            if"),
-            (LOWER + "        # Freeing", ONE_LESS + "        # Freeing"),
+            (LOWER, ONE_LESS),
+            ("                self._words[self._mine] = self._base | len(readers) if readers else 0\n", ONE_LESS),
         ],
         (1, 1), 1, 0, 1, "can never finish",
     ),

@@ -60,7 +60,7 @@ class RobustRWLock:
         handles.add(self)
 
     def _forget(self) -> None:
-        # Who reads in each thread of this process, once for each time; and the lock under which that and the word change.
+        # Who reads in each thread of this process, once for each time. The lock: under it that and the word change.
         self._readers: dict[int, list[Any]] = {}
         self._local = threading.RLock()
         self._mine = -1
@@ -173,7 +173,7 @@ class RobustRWLock:
             return True
         mutex = self.mutex
         # What `mutex.depth` says, with fewer calls.
-        depth = mutex._count if mutex._local._is_owned() else 0
+        depth = mutex._count if mutex._phase and mutex._local._is_owned() else 0
         try:
             if not mutex.acquire(timeout_s, purpose):
                 return False
@@ -236,14 +236,10 @@ class RobustRWLock:
             mine.remove(reader)
             return True
         try:
-            if len(readers) > 1:
-                self._lower_word(me)
-                return True
-            # _lower_word for the last thread, without the call: it is the usual one.
+            # _lower_word without the call.
             with self._local:
                 del readers[me]
-                count = len(readers)
-                self._words[self._mine] = self._base | count if count else 0
+                self._words[self._mine] = self._base | len(readers) if readers else 0
             if self._flag[0] == DRAINING:
                 self._drained.hint()
         except BaseException:
