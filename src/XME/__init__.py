@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from XME._containers.shared_array import xmem_array
     from XME._containers.shared_dict import xmem_dict
     from XME._containers.shared_list import xmem_list
+    from XME._containers.shared_object import xmem_object
     from XME.ArrayOperator import Array
     from XME.Engine import XME, build
     from XME.errors import (
@@ -58,6 +59,7 @@ _PLACES = {
     "xmem_array": ("_containers.shared_array", "xmem_array"),
     "xmem_dict": ("_containers.shared_dict", "xmem_dict"),
     "xmem_list": ("_containers.shared_list", "xmem_list"),
+    "xmem_object": ("_containers.shared_object", "xmem_object"),
     "attach": ("_containers.by_name", "attach"),
     **{name: ("errors", name) for name in _ERRORS},
 }
@@ -67,7 +69,7 @@ __all__ = [
     "DomainEnded", "DomainFull", "Executor", "LockTimeout", "Logger", "Logputter", "MutexError", "NameTaken",
     "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security", "SharedMemoryFull",
     "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError", "attach", "build",
-    "errors", "xmem_array", "xmem_dict", "xmem_list",
+    "errors", "xmem_array", "xmem_dict", "xmem_list", "xmem_object",
 ]  # fmt: skip
 
 

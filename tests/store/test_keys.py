@@ -211,7 +211,7 @@ def test_canonical_bytes_alone_give_an_equal_key(key):
 
 
 @pytest.mark.parametrize(
-    "key", ["a", "", "ä", 7, -(2**80), b"x", None, ..., 1.5, (1, ("a", None)), frozenset({1, "a"}), Colour.RED, Bits.A,
+    "key", ["a", "", "ä", 7, -(2**80), b"x", None, ..., 1.5, (1, ("a", None)), frozenset({1, 2}), Colour.RED, Bits.A,
             dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, tzinfo=UTC), dt.timedelta(1), uuid.UUID(int=1),
             pathlib.Path("/a"), range(3), fractions.Fraction(1, 3), 1j], ids=repr)
 def test_ordinary_keys_need_no_spelling(key):

@@ -188,12 +188,12 @@ def test_overwriting_leaves_shared_memory_flat():
     d = xmem_dict(nested=True, array=0, nest=[0])
     d["array"] = np.zeros(1 << 17)
     names = names_of(d)
-    for k in range(300):
+    for k in range(150):
         d["nest"] = [k, {"k": k}]
     for k in range(100):
         d["array"] = np.full(1 << 17, k)
     assert len(names_of(d)) <= len(names) + 4
-    assert d["nest"][1]["k"] == 299
+    assert d["nest"][1]["k"] == 149
     assert d["array"][5] == 99.0
 
 

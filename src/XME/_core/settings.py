@@ -46,7 +46,8 @@ class Settings:
 
 def decoded(generation: int, data: bytes) -> Settings:
     """Return settings from their bytes."""
-    return Settings(*pickle.loads(data), generation)
+    fields: list[Any] = [*pickle.loads(data), generation]
+    return Settings(*fields)
 
 
 def short(key: bytes) -> bytes:

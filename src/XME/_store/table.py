@@ -66,7 +66,7 @@ class TableChange(Change):
             ValueError: the key is too long.
         """
         if len(key) > log.KEY_BYTES_MAX:
-            msg = f"a key of a shared dict has at most {log.KEY_BYTES_MAX:,} bytes, this one {len(key):,}: use a hash of it"
+            msg = f"a key of a shared dict has at most {log.KEY_BYTES_MAX:,} bytes, not {len(key):,}: use a hash of it"
             raise ValueError(msg)
         generation = self.generation
         slot, newest = index.find(generation, key, hashed)

@@ -272,6 +272,18 @@ def decode(tag: int, data: memoryview, open_segment: OpenSegment) -> tuple[Any, 
     return _decode_rest(tag, data, open_segment)
 
 
+def decode_own(tag: int, data: memoryview, open_segment: OpenSegment) -> Any:
+    """Return a value as `decode` does, but the arrays in it are the caller's own, to be changed."""
+    if tag & ~HAS_SERIALS == ARRAY:
+        return decode(tag, data, open_segment)[0].copy()
+    if tag == BUFFERS:
+        return _decode_body(data, iter(()), bytearray)[0]
+    if tag & ~HAS_SERIALS not in {BUFFERS, APART}:
+        return decode(tag, data, open_segment)[0]
+    large, rest = _large_of(data, open_segment)
+    return _decode_body(next(large) if tag & ~HAS_SERIALS == APART else rest, large, bytearray)[0]
+
+
 def _decode_rest(tag: int, data: memoryview, open_segment: OpenSegment) -> tuple[Any, int]:
     if tag == BIG_INT:
         return int.from_bytes(data, "little", signed=True), AS_IT_IS
@@ -300,7 +312,7 @@ def _large_of(data: memoryview, open_segment: OpenSegment) -> tuple[Iterator[mem
     return large, data[end + 8 * owned :]
 
 
-def _decode_body(body: memoryview, large: Iterator[memoryview]) -> tuple[Any, int]:
+def _decode_body(body: memoryview, large: Iterator[memoryview], own: Any = None) -> tuple[Any, int]:
     nbytes, count = _BODY.unpack_from(body)
     sizes = struct.unpack_from(f"<{count}I", body, _BODY.size)
     start = _BODY.size + 4 * count
@@ -308,6 +320,8 @@ def _decode_body(body: memoryview, large: Iterator[memoryview]) -> tuple[Any, in
     # Small ones are copied: the record goes away with its generation.
     places = zip(sizes, pairwise(ends), strict=True)
     buffers = [next(large) if size == _IS_LARGE else bytes(body[a:b]) for size, (a, b) in places]
+    if own is not None:
+        buffers = list(map(own, buffers))
     value = pickle.loads(body[start : start + nbytes], buffers=buffers)
     return value, kept_how(value)
 

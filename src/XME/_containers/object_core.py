@@ -1,0 +1,314 @@
+"""Calls of a shared object's methods: in the caller's process, under the object's mutex, one commit at the end.
+
+A call of the same thread inside a call (also of another method, also from a signal handler) joins the outer one. In a
+transaction (`atomic()`) each call is a savepoint of its own: what raises has changed nothing, and the transaction goes
+on. An exception, or a kill, publishes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from XME._containers import home as homes
+from XME._containers.home import W_GONE, W_ROOT
+from XME._containers.object_changes import Changing
+from XME._containers.object_class import MISSING, shape_of
+from XME._containers.object_state import CLOSED, IDLE, OPEN, OWN
+from XME._core import program
+from XME._store import keys, table, values
+from XME._store.log import PLACE_MASK
+from XME.errors import MutexError
+
+# What runs its method's code after the method has returned.
+LATE = frozenset({GeneratorType, CoroutineType, AsyncGeneratorType})
+# Keys of bytes: no attribute's name is one.
+_CLASS, _LABEL = keys.canonical(b"class"), keys.canonical(b"label")
+# All cores of this process, for a fork's child.
+_cores: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+class Core(Changing):
+    """A shared object, apart from its handle (xmem_object), whose names are those of the user's class."""
+
+    __slots__ = ("_handle", "_label")
+
+    _label: str
+
+    _KIND = homes.OBJECT
+    _CHANGE = table.TableChange
+
+    # -- making ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def made(cls, label: str, kind: type, args: Any, kwargs: Any) -> Core:
+        """Return the core of a new shared object.
+
+        Raises:
+            TypeError: objects of this class cannot be shared, or the state of this one.
+        """
+        core = cls()
+        shape = shape_of(kind)
+        core._found(program.program_domain())
+        core._shape = shape
+        core._label = label
+        try:
+            core._fill(args, kwargs)
+        except BaseException:
+            core.unlink()
+            raise
+        return core
+
+    def _fill(self, args: Any, kwargs: Any) -> None:
+        self._write_special(_LABEL, self._label)
+        self._write_special(_CLASS, self._shape.cls)
+        with self.mutex:
+            try:
+                self._refresh()
+                self._phase = OPEN
+                self._shape.make_with(self, args, kwargs)
+                self._phase = CLOSED
+                self._finish()
+            finally:
+                self._phase = IDLE
+
+    def _write_special(self, key: bytes, value: Any) -> None:
+        tag, payload, large = self._encode(value, "the class of a shared object")
+        change = self._begin(large)
+        try:
+            change.put(key, keys.stable_hash(key), b"", tag, payload)
+        except BaseException:
+            self._fail()
+            raise
+        self._end()
+
+    def _read_special(self, key: bytes) -> Any:
+        root, generation = self.current()
+        _, place = table.lookup(generation, root & PLACE_MASK, key, keys.stable_hash(key))
+        _, tag, data = table.split(generation, place)
+        return values.decode(tag, data, self._open_value)[0]
+
+    def learn(self) -> None:
+        """Take over class and label of an object that was made elsewhere."""
+        if not self._label:
+            self._shape = shape_of(self._read_special(_CLASS))
+            self._label = str(self._read_special(_LABEL))
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._label = ""
+        self._handle: Any = None
+        _cores.add(self)
+
+    def handle(self) -> Any:
+        """Return this process's one handle."""
+        found = None if self._handle is None else self._handle()
+        if found is None:
+            self.learn()
+            shape = self._shape
+            if shape.handle is None:
+                shape.handle = self._HANDLE_CLASS(shape)
+            found = shape.handle._of_core(self)
+            self._handle = weakref.ref(found)
+        return found
+
+    # Set by shared_object.py, which stands above.
+    _HANDLE_CLASS: Callable[[Any], Any]
+
+    # -- calling ---------------------------------------------------------------------------------------------------
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function with the object that methods run on, as a method of it is called."""
+        mutex = self.mutex
+        mutex.acquire()
+        try:
+            if self._phase or self._change is not None:
+                return self._call_within(function, args, kwargs)
+            inst = self._inst
+            try:
+                words = self.words
+                if words is None or words[W_ROOT] != self._root or words[W_GONE]:
+                    self._phase = CLOSED
+                    self._refresh()
+                    inst = self._inst
+                self._phase = OPEN
+                result = function(inst, *args, **kwargs)
+                if result is inst:
+                    result = self.handle()
+                elif type(result) in LATE:
+                    result = self.late(function, result)
+                if self._inst is inst:
+                    self._phase = CLOSED
+                    self._finish()
+                # Else this is a fork's child, and the call its parent's.
+                return result
+            except BaseException:
+                self._drop(inst)
+                raise
+            finally:
+                self._phase = IDLE
+        finally:
+            mutex.release()
+
+    def _finish(self) -> None:
+        """Publish what has changed since the call began, if anything has."""
+        present = self._values
+        if present is None:
+            present = self._gathered()
+        known = self._known
+        if len(present) == len(known) and not self._touched and self._change is None:
+            for name, value in present.items():
+                if known.get(name, MISSING) is not value:
+                    break
+            else:
+                return
+        self._publish(present)
+        if self._change is not None:
+            self._end()
+        if self._touched or len(present) != len(known):
+            self._restore()
+
+    def _drop(self, inst: Any) -> None:
+        """Forget what a call has done that failed."""
+        if self._inst is inst and inst is not None:
+            self._phase = CLOSED
+            if self._change is not None:
+                self._fail()
+            if self._root:
+                self._restore()
+            else:
+                self._number = -1
+
+    def _call_within(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Call a method while this thread is in a method of the same object, or in its transaction."""
+        self._refuse_if_closed()
+        if self._phase == OPEN:
+            result = function(self._inst, *args, **kwargs)
+            return self._checked(function, result)
+        self._begin()
+        inst = None
+        try:
+            self._phase = CLOSED
+            if self._root != OWN:
+                self._refresh()
+            inst = self._inst
+            self._is_open = True
+            self._phase = OPEN
+            result = self._checked(function, function(inst, *args, **kwargs))
+            if self._inst is inst:
+                self._phase = CLOSED
+                self._finish()
+            else:
+                self.mutex.release()
+            return result
+        except BaseException:
+            if self._inst is not inst:
+                self._fail_early(inst)
+            self._drop(inst)
+            raise
+        finally:
+            self._phase = IDLE
+
+    def _fail_early(self, inst: Any) -> None:
+        if inst is None:
+            self._fail()
+        else:
+            # A fork's child: the call is its parent's.
+            self.mutex.release()
+
+    def _refuse_if_closed(self) -> None:
+        if self._phase == CLOSED:
+            msg = (
+                f"a signal handler (or a finalizer) uses the shared object {self._called!r} in the middle of a change "
+                "that its own thread makes: set a flag in the handler, and use the object in the main flow"
+            )
+            raise MutexError(msg)
+
+    def _checked(self, function: Any, result: Any) -> Any:
+        if result is self._inst:
+            return self.handle()
+        return self.late(function, result) if type(result) in LATE else result
+
+    def late(self, function: Any, result: Any) -> Any:
+        """Return what a generator yields, as an iterator; refuse what would run when the mutex is free again."""
+        name = getattr(function, "__qualname__", str(function))
+        if type(result) is GeneratorType:
+            if getattr(function, "__name__", "") in {"__iter__", "__reversed__"}:
+                return iter(list(result))
+            result.close()
+            msg = f"{name}() of a shared object returns a generator, which would run while others change it: use a list"
+            raise TypeError(msg)
+        if type(result) is CoroutineType:
+            result.close()
+        msg = f"{name}() of a shared object is async, and would run while others change it: make it a plain method"
+        raise TypeError(msg)
+
+    @property
+    def is_mine(self) -> bool:
+        """True while the calling thread is in a method of the object, or in its transaction."""
+        return (self._change is not None or self._phase != IDLE) and self.mutex.held
+
+    # -- transactions ----------------------------------------------------------------------------------------------
+
+    def _begin_with_user_code(self) -> Any:
+        """Begin a transaction; in a method, what that has done so far comes before it."""
+        if not (self.mutex.held and self._phase):
+            change = super()._begin_with_user_code()
+            if len(self._marks) == 1:
+                self._root = OWN if self._root == self.words[W_ROOT] else 0
+            return change
+        self._refuse_if_closed()
+        if self._change is None:
+            # The method's own level.
+            super()._begin_with_user_code()
+            self._root = OWN
+        self._flush()
+        return super()._begin_with_user_code()
+
+    def _flush(self) -> None:
+        """Write what a method has changed so far, so that a savepoint can go back to it."""
+        self._begin()
+        self._phase = CLOSED
+        try:
+            self._publish(self._gathered())
+        except BaseException:
+            self._phase = OPEN
+            self._fail()
+            raise
+        self._phase = OPEN
+        self._end()
+
+    def _commit(self, change: Any) -> None:
+        try:
+            super()._commit(change)
+        except BaseException:
+            self._root = 0
+            raise
+
+    def _leave(self) -> None:
+        if self._root == OWN:
+            self._root = self.words[W_ROOT]
+        elif not self._root:
+            self._number = -1
+        super()._leave()
+
+    def _fail(self) -> None:
+        self._root = 0
+        self._number = -1
+        is_inner = len(self._marks) > 1
+        super()._fail()
+        if is_inner and self._phase == OPEN:
+            self._refresh()
+
+
+def _after_fork_in_child() -> None:
+    for core in list(_cores):
+        # A call in progress at the fork is the parent's; it goes on here with an object that is nobody's.
+        core._phase = IDLE
+        core._become_empty()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
