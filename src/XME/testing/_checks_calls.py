@@ -125,14 +125,18 @@ class NoFalseRefusal:
     def check(self, history: History, spec: LockSpec) -> Outcome:
         """Look at every acquire that was refused."""
         for call, depth in with_depth(history):
-            if call.op not in TAKING or call.kind is not Kind.REFUSED:
+            if call.op not in TAKING or call.answer is None or depth:
                 continue
-            assert call.answer is not None
+            if call.invoke.timeout_s is None and call.kind in {Kind.REFUSED, Kind.RAISED}:
+                text = f"{who(call.owner)} wanted to wait for ever, and its acquire gave up"
+                return failed(self, f"{text}: {call.answer.detail}".rstrip(": "), *events_of(call))
+            if call.kind is not Kind.REFUSED:
+                continue
             waited = call.end_ns - call.start_ns
             if call.invoke.timeout_s and waited < call.invoke.timeout_s * 1e9 - EARLY_NS:
                 text = f"{who(call.owner)} wanted to wait for {call.invoke.timeout_s:g} s and was refused after "
                 return failed(self, text + length(waited), *events_of(call))
-            if not depth and not _excused(history, spec, call):
+            if not _excused(history, spec, call):
                 text = f"{who(call.owner)} was refused, and nobody can have held it"
                 return failed(self, text, *events_of(call))
         return passed(self)

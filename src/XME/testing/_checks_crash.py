@@ -110,7 +110,10 @@ def _before(history: History, owner: tuple[int, int], moment: int) -> tuple[Even
 
 @dataclass(frozen=True)
 class NoLeak:
-    """After the end there is no name, no descriptor and no process that was not there before. Exact on Linux."""
+    """After the end there is no name, no descriptor and no process that was not there before. Exact on Linux.
+
+    Names that the testing program itself has made, to hand them over, may live as long as that program.
+    """
 
     name: str = "NoLeak"
     exactness: str = "exact"

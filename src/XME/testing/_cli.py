@@ -42,6 +42,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--start-method", choices=("spawn", "fork", "forkserver"), default="spawn")
     parser.add_argument("--handed-over", action="store_true", help="make it once, and hand it to the workers")
     parser.add_argument("--gates", action="append", default=[], metavar="MODULE", help="its lines are gates too")
+    parser.add_argument("--cleanup", metavar="MODULE:FUNCTION", help="called with the room after each run")
+    parser.add_argument("--verify", metavar="MODULE:FUNCTION", help="called with the lock in every section")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -90,7 +92,9 @@ def _report(options: argparse.Namespace) -> Report:
         msg = f"what is {options.token!r}? only `replay` takes a second argument"
         raise ValueError(msg)
     make_lock, spec = find(options.make_lock), _spec(options)
-    shared = {"start_method": options.start_method, "handed_over": options.handed_over, "gates": tuple(options.gates)}
+    shared: dict[str, Any] = {"start_method": options.start_method, "handed_over": options.handed_over}
+    shared |= {name: find(getattr(options, name)) for name in ("cleanup", "verify") if getattr(options, name)}
+    shared["gates"] = tuple(options.gates)
     if options.crash_sweep:
         return crash_sweep(make_lock, spec, all_failures=options.all_failures, **shared)
     if options.explore is not None:

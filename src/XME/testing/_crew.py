@@ -23,6 +23,7 @@ from XME.testing._event import Event, Kind, Op
 
 PATIENCE_S = 20.0
 _LADDER_S = 1.0
+_SPIN_S = 0.3
 
 
 class State(enum.Enum):
@@ -103,8 +104,12 @@ class Hand:
         return state in {"S", "D", "T", "t"}
 
     def settle(self, settle_s: float) -> None:
-        """Wait until it stops at a gate, is done, or has slept for so long that it must be waiting for somebody."""
+        """Wait until it stops at a gate, is done, or has slept for so long that it must be waiting for somebody.
+
+        Some locks wait without sleeping: who runs for very long without an end is taken to wait as well.
+        """
         asleep_since = None
+        spins_from = time.monotonic() + max(_SPIN_S, 10 * settle_s)
         while self.state is State.RUNNING:
             if self.hear(min(settle_s, 0.002)) is not None:
                 return
@@ -114,6 +119,8 @@ class Hand:
             elif asleep_since is None:
                 asleep_since = now
             elif now - asleep_since >= settle_s:
+                self.state = State.BLOCKED
+            if now > spins_from:
                 self.state = State.BLOCKED
 
 
@@ -131,6 +138,7 @@ class Crew:
     hands: dict[int, Hand] = field(default_factory=dict)
     sessions: list[int] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)
     _lives: dict[int, int] = field(default_factory=dict)
 
     def start(self, workers: Iterable[int]) -> None:
@@ -224,7 +232,7 @@ class Crew:
         """Name what workers had mapped, what nobody of this program needs, and what is still there; after close()."""
         limit = time.monotonic() + _LADDER_S
         while True:
-            mine = _worker.shared_names() | before
+            mine = _worker.shared_names() | self.own | before
             left = sorted(name for name in self.seen - mine if os.path.exists(name))
             # The trackers of workers that have ended may still be removing what those forgot.
             if not left or time.monotonic() > limit:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
 FREE = 0
@@ -162,11 +162,11 @@ def files_of(lock: Any, more: tuple[str, ...]) -> tuple[str, ...]:
 def _parts(thing: Any) -> list[Any]:
     found = list(vars(thing).values()) if hasattr(thing, "__dict__") and not isinstance(thing, type) else []
     for cls in type(thing).__mro__:
-        slots = getattr(cls, "__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            found.append(getattr(thing, name, None))
-    for function in [part for part in (*found, thing) if callable(part)]:
-        found += [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _is_filled(cell)]
+        slots = vars(cls).get("__slots__", ())
+        names = (slots,) if isinstance(slots, str) else slots if isinstance(slots, (tuple, list)) else ()
+        found += [getattr(thing, name, None) for name in names]
+    for function in [part for part in (*found, thing) if isinstance(part, (FunctionType, MethodType))]:
+        found += [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
         found.append(getattr(function, "__self__", None))
     return [part for part in found if part is not None and not isinstance(part, (int, str, bytes, float, type))]
 

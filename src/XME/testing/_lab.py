@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from XME.testing._room import Room
 from XME.testing._spec import LockSpec
 from XME.testing._stage import SETTLE_S, Stage
 from XME.testing._verdict import Checker, Outcome, Verdict, judge
-from XME.testing._worker import SHARED_MEMORY
+from XME.testing._worker import names_now
 
 CHECKERS: tuple[Checker, ...] = (
     MutualExclusion(), ReaderWriter(), Permits(), Tripwire(), OwnerOnly(), Reentrancy(), NoFalseRefusal(),
@@ -69,7 +68,7 @@ class Lab:
         self.crew = Crew(make_lock, workers, options.start_method, threads, options.gates, options.verify)
         self.report = Report(spec, mode)
         self._began = time.monotonic()
-        self._names_before = _names_now()
+        self._names_before = names_now()
 
     def stage(self, **how: Any) -> Stage:
         """Return a stage for one run."""
@@ -114,10 +113,3 @@ class Lab:
         if left and applies and self.report.history is not None:
             outcome = Outcome("NoLeak", Verdict.FAIL, "left behind after the last run: " + "; ".join(left[:4]))
             self.report.add("the end", self.report.history, (outcome,))
-
-
-def _names_now() -> set[str]:
-    try:
-        return {SHARED_MEMORY + name for name in os.listdir(SHARED_MEMORY)}
-    except OSError:
-        return set()

@@ -96,7 +96,7 @@ class Report:
         lines = [head, "checked: " + ", ".join(f"{n} {v.name.lower()}" for n, v in sorted(self.checked.items()))]
         for finding in self.findings:
             lines += ["", f"{finding.outcome}", f"in: {finding.run}"]
-            if finding.outcome.witness or finding.outcome.verdict is Verdict.FAIL:
+            if finding.outcome.witness:
                 lines.append(finding.history.timeline(finding.outcome.witness))
             if finding.plan:
                 lines.append(finding.plan)

@@ -22,7 +22,7 @@ from XME.testing._history import History
 from XME.testing._recorder import make_file, read_file
 from XME.testing._room import Room, make_in
 from XME.testing._spec import LockSpec
-from XME.testing._worker import SHARED_MEMORY, Setup
+from XME.testing._worker import SHARED_MEMORY, Setup, names_now
 
 # A lock that looks for its turn by polling does so at least this often.
 SETTLE_S = 0.03
@@ -67,7 +67,10 @@ class Stage:
         if self._handed_over:
             # What travels with the start of a process cannot be handed to one that runs.
             crew.close()
+            before = names_now()
             crew.lock = make_in(crew.make_lock, self.room)
+            # What this program makes for its workers may live as long as the program does.
+            crew.own |= names_now() - before
         crew.forget_lives()
         crew.start(worker for worker in range(crew.workers) if worker not in crew.hands)
         self.hands = [crew.hands[worker] for worker in range(count)]
@@ -106,6 +109,7 @@ class Stage:
         with contextlib.suppress(ValueError):
             self.board.close()
         self._leave_room()
+        self._left()
 
     def _leave_room(self) -> None:
         if self._handed_over:
@@ -137,11 +141,7 @@ class Stage:
     def _left(self) -> list[str]:
         found = self.crew.outlived()
         # A name that workers had mapped, with the room's own name in it: nobody else can have made it.
-        try:
-            names = {SHARED_MEMORY + name for name in os.listdir(SHARED_MEMORY) if self.room.name in name}
-        except OSError:
-            names = set()
-        for name in sorted(names):
+        for name in sorted(name for name in names_now() if self.room.name in name.removeprefix(SHARED_MEMORY)):
             with contextlib.suppress(OSError):
                 os.unlink(name)
             found.append(f"the name {name}")

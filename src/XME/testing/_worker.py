@@ -122,6 +122,14 @@ def open_descriptors() -> int:
         return 0
 
 
+def names_now() -> set[str]:
+    """Return all names that there are in shared memory now, anybody's."""
+    try:
+        return {SHARED_MEMORY + name for name in os.listdir(SHARED_MEMORY)}
+    except OSError:
+        return set()
+
+
 def shared_names() -> set[str]:
     """Return the names in shared memory that this process has mapped or open."""
     found = set()
