@@ -236,9 +236,10 @@ TestListMachine.settings = settings(max_examples=40, stateful_step_count=25, dea
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_same_for_longer():
     class Longer(ListMachine):
         pass
 
-    Longer.TestCase.settings = settings(max_examples=600, stateful_step_count=50, deadline=None)
+    Longer.TestCase.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
     Longer.TestCase("runTest").runTest()
