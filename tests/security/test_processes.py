@@ -275,7 +275,7 @@ if __name__ == "__main__":
 def test_it_is_one_lock_as_a_global_of_the_main_module(start_method):
     done = run_python(MAIN.format(method=start_method))
     assert done.stdout == "400 <Security MUTEX, free>\n", done.stderr
-    # The fork server imports the main module too, and ends without its end handlers: the next program sweeps its domain.
+    # The fork server imports the main module too, and ends without its end handlers: the next program sweeps that.
     sweep.sweep_dead_domains()
 
 
