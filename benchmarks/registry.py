@@ -68,6 +68,8 @@ RUNNING: tuple[str, ...] = (
     "results",
     "start_barrier",
     "mutex_pair",
+    "security_pair",
+    "lock_contention",
     "import_time",
     "memory",
     "leak",
