@@ -120,6 +120,8 @@ SMALL_WORLD = """
     import os
     from XME import xmem_dict, xmem_list
     from XME._core import names, program
+    import gc
+
     from XME.errors import SharedMemoryFull
 
     BALLAST = "/dev/shm/ballast"
@@ -167,6 +169,8 @@ SMALL_WORLD = """
         print(reached, end=" ", flush=True)
         shared.unlink()
         del shared, plain
+        # An exception that was caught may keep the frames that it passed, and with them the mapping.
+        gc.collect()
     program.leave_all()
     left = [name for name in os.listdir(names.FOLDER) if name.startswith(("xm", "sem."))]
     assert not left, left
