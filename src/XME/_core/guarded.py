@@ -37,7 +37,7 @@ from XME._core.ledger import Kind
 from XME._core.mutex import SLICE_S, RobustMutex
 from XME._core.recovery import INCARNATION_SHIFT, Party
 from XME._core.rwlock import RobustRWLock
-from XME._core.semaphore import Semaphore
+from XME._core.semaphore import Busy, Semaphore
 from XME._core.twin import TWIN_BYTES, TwinRecord
 from XME.errors import BadSegment
 
@@ -111,15 +111,17 @@ class GuardedMutex(RobustMutex):
         settled: how many acquires of the holder have returned; what is held beyond that is given back by `fall_back`.
         by_readers: how many of those came as readers, under a lock type that does not share.
         died: the holder before this one, if he was found dead.
+        spins: whether a waiter tries for long before it sleeps, as the type SPIN has it.
     """
 
-    __slots__ = ("by_readers", "died", "people", "settings", "settled")
+    __slots__ = ("by_readers", "died", "people", "settings", "settled", "spins")
 
     def __init__(self, party: Party, words: Any, semaphore: Any, serial: int, settings: Any) -> None:
         """Bind; `settings` is a view of the word that changes with the settings."""
         self.people: dict[bytes, Person] = {}
         self.settings = settings
         self.died: Holder | None = None
+        self.spins = False
         super().__init__(party, words, semaphore, serial)
 
     def _forget(self) -> None:
@@ -136,6 +138,23 @@ class GuardedMutex(RobustMutex):
     def _disown_tags(self) -> None:
         for person in list(self.people.values()):
             person.thread = 0
+
+    def _spin(self) -> bool:
+        if super()._spin():
+            return True
+        if not self.spins:
+            return False
+        is_free = self._semaphore.is_free
+        for turn in range(_SPINS + _YIELDS):
+            if turn >= _SPINS:
+                os.sched_yield()
+            if is_free():
+                try:
+                    self._grab(0)
+                except Busy:
+                    continue
+                return True
+        return False
 
     def new_wait(self, purpose: Any) -> Wait:
         """Return what looks, after each slice, whether to wait on."""
@@ -256,20 +275,10 @@ class Guarded:
             mutex.operator = None
         mutex.release()
 
-    def spin(self) -> None:
-        """Wait for a moment without sleeping until it looks free."""
-        is_free = self._semaphore.is_free
-        for _ in range(_SPINS):
-            if is_free():
-                return
-        for _ in range(_YIELDS):
-            os.sched_yield()
-            if is_free():
-                return
-
-    def look_every(self, seconds: float) -> None:
-        """Let waiters look again after so long at the latest."""
-        self.mutex.slice_s = min(SLICE_S, max(0.001, seconds))
+    def wait_as(self, look_every_s: float, *, spins: bool) -> None:
+        """Let waiters look again after so long at the latest, and first try for a while without sleeping, or not."""
+        self.mutex.slice_s = min(SLICE_S, max(0.001, look_every_s))
+        self.mutex.spins = spins
 
     # -- names -----------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ _PERMISSION_POLL_S = 0.01
 _AGAIN: Final = XMEError("again")
 _NOBODY: Final = (_AGAIN, Person(b"", ""), (Person(b"", ""), -1))
 _UNREAD: Final = Settings(0, b"", frozenset(), generation=-1)
-_LONG_WAY: Final = frozenset({LockType.SPIN, LockType.DISABLE})
 
 
 def key_of(operator: Any) -> bytes:
@@ -76,7 +75,8 @@ class Gate:
                 self._follow(settings)
                 continue
             self._settings = settings
-            self._guarded.look_every(settings.mute_s if settings.kind == LockType.MUTEX else 1.0)
+            look_every_s = settings.mute_s if settings.kind == LockType.MUTEX else 1.0
+            self._guarded.wait_as(look_every_s, spins=settings.kind == LockType.SPIN)
             return settings
 
     def _follow(self, settings: Settings) -> None:
@@ -160,8 +160,8 @@ class Gate:
         except BaseException:
             self._guarded.fall_back_twice()
             raise
-        # With a time limit, or a type that spins, the long way is always taken.
-        if error is None and not shared and not settings.wait_s and settings.kind not in _LONG_WAY:
+        # With a time limit the long way is always taken.
+        if error is None and not shared and not settings.wait_s and settings.kind != LockType.DISABLE:
             self._usual = operator, person, (person, settings.generation)
         return error
 
@@ -177,8 +177,6 @@ class Gate:
         refusal = self._refusal(settings, person)
         if refusal is not None:
             return self._await_permission(settings, person, deadline, refusal)
-        if settings.kind == LockType.SPIN and limit_s != 0:
-            self._guarded.spin()
         if not self._lock.acquire_write(_left(deadline), (person, settings.generation)):
             return self._late(person, limit_s)
         if self._words[W_SETTINGS] != settings.generation:
