@@ -13,6 +13,7 @@ import pytest
 from tests.core.crew import Child
 from XME._core import domain, layout, program, recovery, shared_mutex
 from XME._core import mutex as mutex_module
+from XME.errors import MutexError
 
 FILES = {mutex_module.__file__, recovery.__file__}
 
@@ -48,8 +49,11 @@ class Strike:
             if self.left == 0:
                 self.place = (frame.f_code.co_name, frame.f_lineno, frame.f_lasti)
                 sys.settrace(None)
-                raise KeyboardInterrupt
+                self.strike()
         return self._on_instruction
+
+    def strike(self):
+        raise KeyboardInterrupt
 
 
 def each_instruction(prepare, act, check):
@@ -211,6 +215,31 @@ def test_a_second_exception_while_the_first_is_handled(mutex, no_waiting):
         finally:
             sys.settrace(None)
         anybody_can_have_it(mutex, strike.place)
+
+
+def test_a_signal_handler_that_wants_it_at_any_instruction(mutex, no_waiting, monkeypatch):
+    """It has the mutex, or is refused; what it interrupts goes on as if nothing had been."""
+    answers = []
+
+    def want(self):
+        try:
+            with mutex:
+                answers.append("had it")
+        except MutexError:
+            answers.append("refused")
+
+    def check(mutex, place):
+        assert not mutex.held, place
+        anybody_can_have_it(mutex, place)
+
+    def act(mutex):
+        with mutex:
+            pass
+
+    monkeypatch.setattr(Strike, "strike", want)
+    assert each_instruction(lambda: free(mutex), act, check) > 60
+    assert each_instruction(lambda: fresh(free(mutex)), act, check) > 100
+    assert set(answers) == {"had it", "refused"}
 
 
 def _strike_inside(_number, frame):

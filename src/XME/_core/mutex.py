@@ -364,7 +364,9 @@ class RobustMutex(Looks, Recoverable):
     def _trim(self) -> None:
         """Give back the entries of the local lock that an exception left unaccounted for."""
         local = self._local
-        while local._is_owned() and _recursion_count(local) > self._count:
+        # TAKING is stored before the count: a signal handler that strikes in between must not give back its own
+        # thread's only entry.
+        while local._is_owned() and _recursion_count(local) > max(self._count, self._phase != FREE):
             local.release()
 
     def __enter__(self) -> Self:
