@@ -6,6 +6,7 @@ shared memory; when they have gone, the controller looks there again. With `-n 0
 
 import atexit
 import gc
+import multiprocessing.util
 import os
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 
 from tests.helpers import PATIENCE_S, children, describe, end_processes, wait_until, xme_names
 from tests.turns import Turns
+from XME._core import names, registry, sweep
 
 # A name in shared memory or the pid of a child, and the test after which it was there first.
 _first_seen: dict[str | int, str] = {}
@@ -32,12 +34,15 @@ sys.dont_write_bytecode = False
 
 
 def pytest_configure(config):
-    """Register the look at the end: now, because XME's own handler must be registered later, to run before."""
+    """Register the look at the end: behind the handlers in which XME leaves its domains."""
     global _turns
     if hasattr(config, "workerinput"):
         _turns = Turns(config.workerinput["turns"])
     else:
+        # The last to be registered is the first to run, and a plugin may have imported multiprocessing already.
+        atexit.unregister(multiprocessing.util._exit_function)
         atexit.register(_no_name_is_left)
+        atexit.register(multiprocessing.util._exit_function)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -118,9 +123,9 @@ def _nothing_is_left():
     gc.unfreeze()
     gc.collect()
     _no_process_is_left()
-    names = _staying_names(ours_too=False)
-    if names:
-        pytest.fail("names of the dead are left after the last test:\n" + _lines(names), pytrace=False)
+    left = _staying_names(ours_too=False)
+    if left:
+        pytest.fail("names of the dead are left after the last test:\n" + _lines(left), pytrace=False)
 
 
 def _no_process_is_left():
@@ -138,8 +143,8 @@ def _since(found):
     return f"first seen after {_first_seen.get(found, 'the last test')}"
 
 
-def _lines(names):
-    return "\n".join(f"  {name}, {_since(name)}" for name in sorted(names))
+def _lines(found):
+    return "\n".join(f"  {name}, {_since(name)}" for name in sorted(found))
 
 
 def _staying_names(*, ours_too):
@@ -156,9 +161,6 @@ def _staying_names(*, ours_too):
 def _unused(found, ours_too):
     if not found:
         return found
-    # Not above: this module's handler must be registered before multiprocessing's, to run after it.
-    from XME._core import names, registry
-
     published = {names.public_file(entry.name) for entry in registry.entries() if registry.is_alive(entry)}
     parsed = {name: names.parse(name.removeprefix("sem.")) for name in found - published}
     return {name for name, known in parsed.items() if not _is_in_use(known, ours_too)}
@@ -166,8 +168,6 @@ def _unused(found, ours_too):
 
 def _is_in_use(parsed, ours_too):
     """True if the domain of a name has a living participant; with `ours_too`, another than this process."""
-    from XME._core import names, sweep
-
     if parsed is None:
         return False
     if names.name_of(parsed[0], names.DOMAIN_SERIAL) in _names_before:

@@ -11,12 +11,12 @@ import struct
 from typing import Any, NamedTuple
 
 from XME._containers import flight
-from XME._containers.home import MUTEX_AT, W_GONE, W_REFERS, W_ROOT, W_SETTLED
+from XME._containers.home import MUTEX_AT, W_REFERS, W_ROOT, W_SETTLED
 from XME._containers.object_class import MISSING
 from XME._containers.object_groups import Group, groups_of
 from XME._containers.object_state import LAZY, MEMBER, OWN, Entry, Loading, is_fixed
 from XME._core.ledger import Kind
-from XME._store import codec, index, table, values
+from XME._store import index, table, values
 from XME._store.log import (
     G_GIVEN,
     G_HIGH,
@@ -25,7 +25,6 @@ from XME._store.log import (
     PAD_SHIFT,
     PLACE_MASK,
     TAG_SHIFT,
-    UNITS_MASK,
     Generation,
 )
 from XME._store.values import HAS_SERIALS
@@ -68,19 +67,14 @@ class Changing(Loading):
             SharedMemoryFull: the same.
         """
         known = self._known
+        changed = {name: value for name, value in present.items() if known.get(name, MISSING) is not value}
+        if not self._touched and len(present) == len(known) and self._change is None and self._publish_quickly(changed):
+            return
         fixed = {}
         changeable = {}
-        for name, value in present.items():
-            if known.get(name, MISSING) is not value:
-                if type(value) in codec.PLAIN_TYPES or is_fixed(value):
-                    fixed[name] = value
-                else:
-                    changeable[name] = value
-        touched = self._touched
-        is_simple = not changeable and not touched and self._change is None and len(known) <= len(present)
-        if is_simple and (not fixed or self._publish_quickly(fixed)):
-            return
-        gone = [name for name in (*known, *touched) if name not in present]
+        for name, value in changed.items():
+            (fixed if is_fixed(value) else changeable)[name] = value
+        gone = [name for name in (*known, *self._touched) if name not in present]
         self._publish_all(fixed, changeable, gone)
 
     def _publish_all(self, fixed: dict[str, Any], changeable: dict[str, Any], gone: list[str]) -> None:
@@ -184,6 +178,7 @@ class Changing(Loading):
     def _write(self, writes: list[Write], gone: list[str], made: dict[int, Kind]) -> None:
         if self._change is not None:
             self._made.update(made)
+            flight.taken(made)
             self._put_all(self._change, writes, gone)
             return
         change = self._begin(made)
@@ -235,82 +230,85 @@ class Changing(Loading):
 
     # -- the short way ---------------------------------------------------------------------------------------------
 
-    def _publish_quickly(self, fixed: dict[str, Any]) -> bool:
-        """Write small plain values of attributes that are stored; False if anything stands in the way."""
+    def _publish_quickly(self, changed: dict[str, Any]) -> bool:
+        """Write small plain values of attributes that are stored; False if anything stands in the way.
+
+        What was written until then is nobody's, as a dead writer's is, and the long way voids it.
+        """
         home = self.words
         generation = self._generation
-        if home is None or generation is None or self._is_dirty:
+        if generation is None or generation.number != self._number or self._is_dirty:
             return False
-        root = home[W_ROOT]
-        words = generation.words
+        root = self._root
         last = root & PLACE_MASK
-        high = last + (words[2 * last] & UNITS_MASK)
-        if (
-            root >> 32 != generation.number
-            or high != words[G_HIGH]
-            or home[W_SETTLED] != home[MUTEX_AT]
-            or home[W_GONE]
-        ):
+        high = last + generation.ints[4 * last]
+        if root != home[W_ROOT] or high != generation.words[G_HIGH] or home[W_SETTLED] != home[MUTEX_AT]:
             return False
-        ready = self._ready(fixed, words, (generation.size - high) * 16)
-        if ready is None:
-            return False
-        root += _write_records(generation, last, high, ready) - last
-        # Unknown, in case that an exception comes before all is noted.
-        self._root = 0
-        # The commit.
-        home[W_ROOT] = root
-        known = self._known
-        for entry, name, _, _, place in ready:
-            known[name] = fixed[name]
-            entry.place = place
-        self._root = root
-        return True
-
-    def _ready(self, fixed: dict[str, Any], words: Any, room: int) -> list[Any] | None:
-        """Return what is to be written: entry, name, tag, payload, place; None if it must go the long way."""
-        ready = []
-        entries = self._entries
-        for name, value in fixed.items():
-            entry = entries.get(name)
-            way = _QUICK.get(type(value))
-            if way is None or entry is None or entry.is_lazy or words[entry.slot] & PLACE_MASK != entry.place:
-                return None
+        numbers = _NUMBERS(generation.data, last * 16 + 12)
+        places = []
+        for name, value in changed.items():
+            entry = self._entries.get(name)
+            way = _QUICK.get(type(value)) or _encoder_of(value)
+            if entry is None or entry.is_lazy or way is None:
+                return False
+            # Above, so that a value that does not fit its encoder (a big int) goes the long way.
             try:
                 payload = way[1](value)
             except (ValueError, struct.error):
-                return None
-            if len(payload) > _QUICK_BYTES:
-                return None
-            room -= HEADER_BYTES + 15 + len(entry.key) + len(payload)
-            ready.append([entry, name, way[0], payload, 0])
-        return ready if room >= 0 else None
+                return False
+            places.append(high)
+            numbers, high = _write_record(generation, entry, way[0], payload, numbers, high)
+            if not high:
+                return False
+        self._commit_places(changed, places)
+        return True
+
+    def _commit_places(self, changed: dict[str, Any], places: list[int]) -> None:
+        root = self._root
+        # Unknown, in case that an exception comes before all is noted.
+        self._root = 0
+        root = root - (root & PLACE_MASK) + places[-1]
+        # The commit.
+        self.words[W_ROOT] = root
+        self._known.update(changed)
+        for name, place in zip(changed, places, strict=True):
+            self._entries[name].place = place
+        self._root = root
 
 
-def _write_records(generation: Generation, last: int, high: int, ready: list[Any]) -> int:
-    """Write records and their slots; returns the place of the last one.
+def _write_record(
+    generation: Generation, entry: Entry, tag: int, payload: bytes, numbers: tuple[int, int, int], high: int,
+) -> tuple[tuple[int, int, int], int]:
+    """Write a record that replaces another one, and its slot; returns its numbers and what is behind it, 0 if it is full.
 
     The order of the stores is that of log.append and TableChange.put.
     """
     words = generation.words
     ints = generation.ints
-    data = generation.data
-    count, end, live = _NUMBERS(data, last * 16 + 12)
-    for item in ready:
-        entry, _, tag, payload, _ = item
-        key = entry.key
-        newest = entry.place
-        used = HEADER_BYTES + len(key) + len(payload)
-        units = (used + 15) >> 4
-        live += units - ints[4 * newest]
-        words[G_HIGH] = high + units
-        fields = _FIELDS(newest, count, end, live, ints[4 * newest + 6], 0)
-        data[high * 16 + 8 : high * 16 + used] = fields + key + payload
-        words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT | len(key) << KEY_SHIFT
-        words[entry.slot] = entry.hashed << 32 | high
-        item[4] = last = high
-        high += units
-    return last
+    key = entry.key
+    newest = entry.place
+    used = HEADER_BYTES + len(key) + len(payload)
+    units = (used + 15) >> 4
+    after = high + units
+    if after > generation.size or len(payload) > _QUICK_BYTES or words[entry.slot] & PLACE_MASK != newest:
+        return numbers, 0
+    count, end, live = numbers
+    live += units - ints[4 * newest]
+    words[G_HIGH] = after
+    fields = _FIELDS(newest, count, end, live, ints[4 * newest + 6], ints[4 * newest + 7])
+    generation.data[high * 16 + 8 : high * 16 + used] = fields + key + payload
+    words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT | len(key) << KEY_SHIFT
+    words[entry.slot] = entry.hashed << 32 | high
+    return (count, end, live), after
+
+
+_CONSTANTS: dict[Any, tuple[int, Any]] = {
+    value: (tag, lambda _value: b"") for tag, value in ((values.NONE, None), (values.TRUE, True), (values.FALSE, False))
+}
+
+
+def _encoder_of(value: Any) -> tuple[int, Any] | None:
+    return _CONSTANTS[value] if value is None or type(value) is bool else None
 
 
 def _are_equal(one: memoryview, two: memoryview) -> bool:

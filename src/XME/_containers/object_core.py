@@ -65,15 +65,7 @@ class Core(Changing):
     def _fill(self, args: Any, kwargs: Any) -> None:
         self._write_special(_LABEL, self._label)
         self._write_special(_CLASS, self._shape.cls)
-        with self.mutex:
-            try:
-                self._refresh()
-                self._phase = OPEN
-                self._shape.make_with(self, args, kwargs)
-                self._phase = CLOSED
-                self._finish()
-            finally:
-                self._phase = IDLE
+        self.call(lambda _inst: self._shape.make_with(self, args, kwargs))
 
     def _write_special(self, key: bytes, value: Any) -> None:
         tag, payload, large = self._encode(value, "the class of a shared object")
@@ -123,101 +115,114 @@ class Core(Changing):
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function with the object that methods run on, as a method of it is called."""
         mutex = self.mutex
-        mutex.acquire()
+        if mutex._phase and mutex._local._is_owned():
+            return self._call_within(function, args, kwargs)
+        inst = None
+        # No `finally`: a Ctrl-C may strike before its first instruction (see struck.py).
         try:
-            if self._phase or self._change is not None:
-                return self._call_within(function, args, kwargs)
+            mutex.acquire()
+            words = self.words
+            if words is None or words[W_ROOT] != self._root or words[W_GONE]:
+                self._phase = CLOSED
+                self._refresh()
             inst = self._inst
-            try:
-                words = self.words
-                if words is None or words[W_ROOT] != self._root or words[W_GONE]:
-                    self._phase = CLOSED
-                    self._refresh()
-                    inst = self._inst
-                self._phase = OPEN
-                result = function(inst, *args, **kwargs)
-                if result is inst:
-                    result = self.handle()
-                elif type(result) in LATE:
-                    result = self.late(function, result)
-                if self._inst is inst:
-                    self._phase = CLOSED
+            self._phase = OPEN
+            result = function(inst, *args, **kwargs)
+            if result is inst or type(result) in LATE:
+                result = self._checked(function, result)
+            # Else this is a fork's child, and the call its parent's.
+            if self._inst is inst:
+                self._phase = CLOSED
+                present = self._values
+                if present is None or self._touched or self._change is not None or len(present) != len(self._known):
                     self._finish()
-                # Else this is a fork's child, and the call its parent's.
-                return result
-            except BaseException:
-                self._drop(inst)
-                raise
-            finally:
+                else:
+                    known = self._known
+                    for name, value in present.items():
+                        if known.get(name, MISSING) is not value:
+                            self._publish(present)
+                            break
                 self._phase = IDLE
-        finally:
             mutex.release()
+            return result
+        except BaseException:
+            self._struck(inst, 0, 0, IDLE)
+            raise
 
     def _finish(self) -> None:
         """Publish what has changed since the call began, if anything has."""
-        present = self._values
-        if present is None:
-            present = self._gathered()
-        known = self._known
-        if len(present) == len(known) and not self._touched and self._change is None:
-            for name, value in present.items():
-                if known.get(name, MISSING) is not value:
-                    break
-            else:
-                return
+        present = self._gathered()
         self._publish(present)
         if self._change is not None:
             self._end()
-        if self._touched or len(present) != len(known):
+        if self._touched or len(present) != len(self._known):
             self._restore()
 
-    def _drop(self, inst: Any) -> None:
-        """Forget what a call has done that failed."""
-        if self._inst is inst and inst is not None:
-            self._phase = CLOSED
-            if self._change is not None:
-                self._fail()
-            if self._root:
-                self._restore()
-            else:
-                self._number = -1
-
     def _call_within(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Call a method while this thread is in a method of the same object, or in its transaction."""
+        """Call a method while this thread has the mutex: in a method of the same object, or in its transaction."""
         self._refuse_if_closed()
         if self._phase == OPEN:
-            result = function(self._inst, *args, **kwargs)
-            return self._checked(function, result)
-        self._begin()
+            return self._checked(function, function(self._inst, *args, **kwargs))
+        mutex = self.mutex
+        depth = mutex.depth
+        levels = len(self._marks)
         inst = None
         try:
+            if self._change is None:
+                # A signal handler's call, of a thread that has just taken the mutex.
+                mutex.acquire()
+            else:
+                self._begin()
             self._phase = CLOSED
-            if self._root != OWN:
-                self._refresh()
+            self._refresh()
             inst = self._inst
             self._is_open = True
             self._phase = OPEN
             result = self._checked(function, function(inst, *args, **kwargs))
+            in_change = self._change is not None
             if self._inst is inst:
                 self._phase = CLOSED
                 self._finish()
-            else:
-                self.mutex.release()
+                self._phase = IDLE
+            if not in_change or self._inst is not inst:
+                mutex.release()
             return result
         except BaseException:
-            if self._inst is not inst:
-                self._fail_early(inst)
-            self._drop(inst)
+            self._struck(inst, depth, levels, IDLE)
             raise
-        finally:
-            self._phase = IDLE
 
-    def _fail_early(self, inst: Any) -> None:
-        if inst is None:
-            self._fail()
-        else:
+    def _struck(self, inst: Any, depth: int, levels: int, phase: int) -> None:
+        """Undo what is left of a call that raised, or that a Ctrl-C has struck.
+
+        Args:
+            inst: the object that its method ran on; None if it did not come so far.
+            depth: how deep this thread was in the mutex before.
+            levels: how many levels the change in progress had then.
+            phase: what the thread was doing then.
+        """
+        mutex = self.mutex
+        if inst is not None and self._inst is not inst:
             # A fork's child: the call is its parent's.
-            self.mutex.release()
+            mutex.release()
+        if not mutex.held or mutex.depth <= depth:
+            return
+        # A method that raises leaves the object as it was loaded. What struck us anywhere else may leave anything.
+        is_clean = self._phase == OPEN and inst is not None
+        self._phase = CLOSED
+        while len(self._marks) > levels and mutex.held:
+            self._fail()
+        if not levels:
+            self._change = None
+        if is_clean and self._root:
+            self._restore()
+        else:
+            self._root = 0
+            self._number = -1
+        if levels:
+            self._is_open = True
+        self._phase = phase
+        while mutex.depth > depth:
+            mutex.release()
 
     def _refuse_if_closed(self) -> None:
         if self._phase == CLOSED:
