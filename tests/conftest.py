@@ -8,6 +8,7 @@ import atexit
 import gc
 import multiprocessing.util
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -28,6 +29,8 @@ _turns: Turns | None = None
 for _variable in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(_variable, None)
 sys.dont_write_bytecode = False
+# What a script starts in the background ignores Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # -- one program or several ----------------------------------------------------------------------------------------
