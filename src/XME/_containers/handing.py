@@ -20,6 +20,9 @@ class Handed(Named):
 
     _KIND = 0
 
+    def _straightened(self) -> None:
+        """Forget what else an exception may have left half-done (see struck.straighten)."""
+
     # -- values ----------------------------------------------------------------------------------------------------
 
     def _encode(self, value: Any, where: str) -> tuple[int, bytes, dict[int, Kind]]:

@@ -7,39 +7,20 @@ have come to share anything.
 
 from __future__ import annotations
 
-import struct
 from typing import Any, NamedTuple
 
 from XME._containers import flight
-from XME._containers.home import MUTEX_AT, W_REFERS, W_ROOT, W_SETTLED
+from XME._containers.home import W_REFERS
 from XME._containers.object_class import MISSING
 from XME._containers.object_groups import Group, groups_of
-from XME._containers.object_state import LAZY, MEMBER, OWN, Entry, Loading, is_fixed
+from XME._containers.object_quick import Quick
+from XME._containers.object_state import LAZY, MEMBER, OWN, Entry, is_fixed
 from XME._core.ledger import Kind
 from XME._store import index, table, values
-from XME._store.log import (
-    G_GIVEN,
-    G_HIGH,
-    HEADER_BYTES,
-    KEY_SHIFT,
-    PAD_SHIFT,
-    PLACE_MASK,
-    TAG_SHIFT,
-    Generation,
-)
+from XME._store.log import G_GIVEN
 from XME._store.values import HAS_SERIALS
 from XME.errors import UnshareableValue
 
-_QUICK_BYTES = 4096
-_FIELDS = struct.Struct("<6I").pack
-# Values that need no encoder.
-_QUICK: dict[type, tuple[int, Any]] = {
-    int: (values.INT, struct.Struct("<q").pack),
-    float: (values.FLOAT, struct.Struct("<d").pack),
-    str: (values.STR, str.encode),
-    bytes: (values.BYTES, bytes),
-}
-_NUMBERS = struct.Struct("<3I").unpack_from
 # So much of a large buffer is compared at once.
 _CHUNK = 1 << 20
 
@@ -52,7 +33,7 @@ class Write(NamedTuple):
     payload: bytes
 
 
-class Changing(Loading):
+class Changing(Quick):
     """The half of an object's core that writes."""
 
     __slots__ = ()
@@ -67,14 +48,16 @@ class Changing(Loading):
             SharedMemoryFull: the same.
         """
         known = self._known
+        touched = self._touched
         changed = {name: value for name, value in present.items() if known.get(name, MISSING) is not value}
-        if not self._touched and len(present) == len(known) and self._change is None and self._publish_quickly(changed):
+        is_simple = not touched and len(present) == len(known) and self._change is None
+        if is_simple and (not changed or self._publish_quickly(changed)):
             return
-        fixed = {}
-        changeable = {}
+        fixed: dict[str, Any] = {}
+        changeable: dict[str, Any] = {}
         for name, value in changed.items():
             (fixed if is_fixed(value) else changeable)[name] = value
-        gone = [name for name in (*known, *self._touched) if name not in present]
+        gone = [name for name in (*known, *touched) if name not in present]
         self._publish_all(fixed, changeable, gone)
 
     def _publish_all(self, fixed: dict[str, Any], changeable: dict[str, Any], gone: list[str]) -> None:
@@ -87,16 +70,17 @@ class Changing(Loading):
             del fixed[name]
         writes: list[Write] = []
         made: dict[int, Kind] = {}
+        mark = flight.making()
         try:
             for name, value in fixed.items():
                 self._encode_one(name, value, fixed=True, writes=writes, made=made)
             for names in groups_of(changeable):
                 self._encode_group({name: changeable[name] for name in names}, writes, made)
+            if writes or gone:
+                self._write(writes, gone, made)
         except BaseException:
-            self._unlink(made)
+            flight.unlink_making(mark)
             raise
-        if writes or gone:
-            self._write(writes, gone, made)
         self._settle_object(fixed, writes, gone)
 
     def _complete_groups(self, fixed: dict[str, Any], changeable: dict[str, Any], gone: list[str]) -> bool:
@@ -199,7 +183,7 @@ class Changing(Loading):
             change.put(entry.key, entry.hashed, b"", tag, payload)
             entry.is_lazy = bool(tag & LAZY)
             entry.leader = payload if tag == LAZY | MEMBER else None
-            entry.place = change.last
+            entry.lies_at(change.generation, change.last)
             if is_new:
                 entry.slot = 8 + index.find(change.generation, entry.key, entry.hashed).slot
         for name in gone:
@@ -227,88 +211,6 @@ class Changing(Loading):
             if name in known and known[name] is not value:
                 # It was encoded as what is stored already: an equal one.
                 known[name] = value
-
-    # -- the short way ---------------------------------------------------------------------------------------------
-
-    def _publish_quickly(self, changed: dict[str, Any]) -> bool:
-        """Write small plain values of attributes that are stored; False if anything stands in the way.
-
-        What was written until then is nobody's, as a dead writer's is, and the long way voids it.
-        """
-        home = self.words
-        generation = self._generation
-        if generation is None or generation.number != self._number or self._is_dirty:
-            return False
-        root = self._root
-        last = root & PLACE_MASK
-        high = last + generation.ints[4 * last]
-        if root != home[W_ROOT] or high != generation.words[G_HIGH] or home[W_SETTLED] != home[MUTEX_AT]:
-            return False
-        numbers = _NUMBERS(generation.data, last * 16 + 12)
-        places = []
-        for name, value in changed.items():
-            entry = self._entries.get(name)
-            way = _QUICK.get(type(value)) or _encoder_of(value)
-            if entry is None or entry.is_lazy or way is None:
-                return False
-            # Above, so that a value that does not fit its encoder (a big int) goes the long way.
-            try:
-                payload = way[1](value)
-            except (ValueError, struct.error):
-                return False
-            places.append(high)
-            numbers, high = _write_record(generation, entry, way[0], payload, numbers, high)
-            if not high:
-                return False
-        self._commit_places(changed, places)
-        return True
-
-    def _commit_places(self, changed: dict[str, Any], places: list[int]) -> None:
-        root = self._root
-        # Unknown, in case that an exception comes before all is noted.
-        self._root = 0
-        root = root - (root & PLACE_MASK) + places[-1]
-        # The commit.
-        self.words[W_ROOT] = root
-        self._known.update(changed)
-        for name, place in zip(changed, places, strict=True):
-            self._entries[name].place = place
-        self._root = root
-
-
-def _write_record(
-    generation: Generation, entry: Entry, tag: int, payload: bytes, numbers: tuple[int, int, int], high: int,
-) -> tuple[tuple[int, int, int], int]:
-    """Write a record that replaces another one, and its slot; returns its numbers and what is behind it, 0 if it is full.
-
-    The order of the stores is that of log.append and TableChange.put.
-    """
-    words = generation.words
-    ints = generation.ints
-    key = entry.key
-    newest = entry.place
-    used = HEADER_BYTES + len(key) + len(payload)
-    units = (used + 15) >> 4
-    after = high + units
-    if after > generation.size or len(payload) > _QUICK_BYTES or words[entry.slot] & PLACE_MASK != newest:
-        return numbers, 0
-    count, end, live = numbers
-    live += units - ints[4 * newest]
-    words[G_HIGH] = after
-    fields = _FIELDS(newest, count, end, live, ints[4 * newest + 6], ints[4 * newest + 7])
-    generation.data[high * 16 + 8 : high * 16 + used] = fields + key + payload
-    words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT | len(key) << KEY_SHIFT
-    words[entry.slot] = entry.hashed << 32 | high
-    return (count, end, live), after
-
-
-_CONSTANTS: dict[Any, tuple[int, Any]] = {
-    value: (tag, lambda _value: b"") for tag, value in ((values.NONE, None), (values.TRUE, True), (values.FALSE, False))
-}
-
-
-def _encoder_of(value: Any) -> tuple[int, Any] | None:
-    return _CONSTANTS[value] if value is None or type(value) is bool else None
 
 
 def _are_equal(one: memoryview, two: memoryview) -> bool:

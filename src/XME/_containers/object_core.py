@@ -58,6 +58,7 @@ class Core(Changing):
         try:
             core._fill(args, kwargs)
         except BaseException:
+            core._struck(None)
             core.unlink()
             raise
         return core
@@ -65,7 +66,15 @@ class Core(Changing):
     def _fill(self, args: Any, kwargs: Any) -> None:
         self._write_special(_LABEL, self._label)
         self._write_special(_CLASS, self._shape.cls)
-        self.call(lambda _inst: self._shape.make_with(self, args, kwargs))
+        with self.mutex:
+            try:
+                self._refresh()
+                self._phase = OPEN
+                self._shape.make_with(self, args, kwargs)
+                self._phase = CLOSED
+                self._finish()
+            finally:
+                self._phase = IDLE
 
     def _write_special(self, key: bytes, value: Any) -> None:
         tag, payload, large = self._encode(value, "the class of a shared object")
@@ -114,40 +123,12 @@ class Core(Changing):
 
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function with the object that methods run on, as a method of it is called."""
-        mutex = self.mutex
-        if mutex._phase and mutex._local._is_owned():
-            return self._call_within(function, args, kwargs)
-        inst = None
-        # No `finally`: a Ctrl-C may strike before its first instruction (see struck.py).
-        try:
-            mutex.acquire()
-            words = self.words
-            if words is None or words[W_ROOT] != self._root or words[W_GONE]:
-                self._phase = CLOSED
-                self._refresh()
-            inst = self._inst
-            self._phase = OPEN
-            result = function(inst, *args, **kwargs)
-            if result is inst or type(result) in LATE:
-                result = self._checked(function, result)
-            # Else this is a fork's child, and the call its parent's.
-            if self._inst is inst:
-                self._phase = CLOSED
-                present = self._values
-                if present is None or self._touched or self._change is not None or len(present) != len(self._known):
-                    self._finish()
-                else:
-                    known = self._known
-                    for name, value in present.items():
-                        if known.get(name, MISSING) is not value:
-                            self._publish(present)
-                            break
-                self._phase = IDLE
-            mutex.release()
-            return result
-        except BaseException:
-            self._struck(inst, 0, 0, IDLE)
-            raise
+        return caller(function)(self, *args, **kwargs)
+
+    @property
+    def _xmem_core(self) -> Core:
+        # So that it can be called as its handle is.
+        return self
 
     def _finish(self) -> None:
         """Publish what has changed since the call began, if anything has."""
@@ -162,14 +143,13 @@ class Core(Changing):
         """Call a method while this thread has the mutex: in a method of the same object, or in its transaction."""
         self._refuse_if_closed()
         if self._phase == OPEN:
-            return self._checked(function, function(self._inst, *args, **kwargs))
+            return self._checked(function, function(self._inst, *args, **kwargs), self._inst)
         mutex = self.mutex
-        depth = mutex.depth
-        levels = len(self._marks)
+        before = mutex.depth, len(self._marks), self._is_open
         inst = None
         try:
             if self._change is None:
-                # A signal handler's call, of a thread that has just taken the mutex.
+                # A signal handler's call, of a thread that has just taken the mutex or is about to give it back.
                 mutex.acquire()
             else:
                 self._begin()
@@ -178,36 +158,38 @@ class Core(Changing):
             inst = self._inst
             self._is_open = True
             self._phase = OPEN
-            result = self._checked(function, function(inst, *args, **kwargs))
+            result = self._checked(function, function(inst, *args, **kwargs), inst)
             in_change = self._change is not None
             if self._inst is inst:
                 self._phase = CLOSED
                 self._finish()
                 self._phase = IDLE
+            elif mutex.held:
+                self._refuse_broken()
             if not in_change or self._inst is not inst:
                 mutex.release()
             return result
         except BaseException:
-            self._struck(inst, depth, levels, IDLE)
+            self._struck(inst, *before)
             raise
 
-    def _struck(self, inst: Any, depth: int, levels: int, phase: int) -> None:
+    def _struck(self, inst: Any, depth: int = 0, levels: int = 0, is_open: bool = False) -> None:
         """Undo what is left of a call that raised, or that a Ctrl-C has struck.
 
         Args:
             inst: the object that its method ran on; None if it did not come so far.
             depth: how deep this thread was in the mutex before.
             levels: how many levels the change in progress had then.
-            phase: what the thread was doing then.
+            is_open: whether code of the user's ran in that.
         """
         mutex = self.mutex
-        if inst is not None and self._inst is not inst:
-            # A fork's child: the call is its parent's.
-            mutex.release()
-        if not mutex.held or mutex.depth <= depth:
+        if not mutex.held:
+            if inst is not None and self._inst is not inst:
+                # A fork's child: the call is its parent's.
+                mutex.release()
             return
         # A method that raises leaves the object as it was loaded. What struck us anywhere else may leave anything.
-        is_clean = self._phase == OPEN and inst is not None
+        is_clean = self._phase == OPEN and inst is not None and self._inst is inst
         self._phase = CLOSED
         while len(self._marks) > levels and mutex.held:
             self._fail()
@@ -218,11 +200,24 @@ class Core(Changing):
         else:
             self._root = 0
             self._number = -1
-        if levels:
-            self._is_open = True
-        self._phase = phase
+        if depth:
+            self._is_open = is_open
+        self._phase = IDLE
         while mutex.depth > depth:
             mutex.release()
+
+    def _straightened(self) -> None:
+        if self._phase != IDLE:
+            # In a method, which may catch what has struck: what it did before is lost, and so it has failed as a whole.
+            self._become_empty()
+            self._phase = OPEN
+
+    def _refuse_broken(self) -> None:
+        msg = (
+            f"a method of the shared object {self._called!r} has caught an exception that struck atomic() while it "
+            "began or ended: the method has changed nothing"
+        )
+        raise MutexError(msg)
 
     def _refuse_if_closed(self) -> None:
         if self._phase == CLOSED:
@@ -232,8 +227,8 @@ class Core(Changing):
             )
             raise MutexError(msg)
 
-    def _checked(self, function: Any, result: Any) -> Any:
-        if result is self._inst:
+    def _checked(self, function: Any, result: Any, inst: Any) -> Any:
+        if result is inst:
             return self.handle()
         return self.late(function, result) if type(result) in LATE else result
 
@@ -307,6 +302,52 @@ class Core(Changing):
         super()._fail()
         if is_inner and self._phase == OPEN:
             self._refresh()
+
+
+def caller(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what calls a function with the object of a handle, as a method of it (1 us and the mutex's pair)."""
+
+    # No `finally` in it: a Ctrl-C may strike before its first instruction (see struck.py).
+    def call(handle: Any, /, *args: Any, **kwargs: Any) -> Any:
+        core = handle._xmem_core
+        mutex = core.mutex
+        if mutex._phase and mutex._local._is_owned():
+            return core._call_within(function, args, kwargs)
+        inst = None
+        try:
+            mutex.acquire()
+            # A signal handler must not come in between what is looked at here and what it is good for.
+            core._phase = CLOSED
+            words = core.words
+            if words is None or words[W_ROOT] != core._root or words[W_GONE]:
+                core._refresh()
+            inst = core._inst
+            core._phase = OPEN
+            result = function(inst, *args, **kwargs)
+            if result is not None and (result is inst or type(result) in LATE):
+                result = core._checked(function, result, inst)
+            # Else this is a fork's child, and the call its parent's.
+            if core._inst is inst:
+                core._phase = CLOSED
+                present, known = core._values, core._known
+                if present is None or core._touched or core._change is not None or len(present) != len(known):
+                    core._finish()
+                else:
+                    others = iter(present.items())
+                    for name, value in others:
+                        if known.get(name, MISSING) is not value and not core._publish_number(name, value, others):
+                            core._publish(present)
+                            break
+                core._phase = IDLE
+            elif mutex.held:
+                core._refuse_broken()
+            mutex.release()
+            return result
+        except BaseException:
+            core._struck(inst)
+            raise
+
+    return call
 
 
 def _after_fork_in_child() -> None:

@@ -27,6 +27,8 @@ _NO_ATTRIBUTE = 0x85
 IDLE, OPEN, CLOSED = range(3)
 # No root word is this: the object is as the change in progress has it.
 OWN = -1
+# For a root word that there is not: what is behind its record, elements, end, live units.
+NO_TAIL = (-2, 0, 0, 0, 0)
 
 
 class Entry:
@@ -35,26 +37,35 @@ class Entry:
     Attributes:
         key, hashed: its key in the table.
         slot: the word of the generation that leads to its records.
-        place: the place of its record.
+        place, units, position: the place of its record, how many units that takes, and its position in the order.
+        ways: how numbers are written, by their type (object_quick.py).
         is_lazy: whether it is loaded when it is touched.
         leader: the key of the attribute in whose record the value is, if that is another one's.
     """
 
-    __slots__ = ("hashed", "is_lazy", "key", "leader", "place", "slot")
+    __slots__ = ("hashed", "is_lazy", "key", "leader", "place", "position", "slot", "units", "ways")
 
     def __init__(self, name: str) -> None:
         self.key = keys.canonical(name)
         self.hashed = keys.stable_hash(self.key)
-        self.slot = self.place = 0
+        self.slot = self.place = self.units = self.position = 0
+        self.ways: dict[type, Any] = {}
         self.is_lazy = False
         self.leader: bytes | None = None
+
+    def lies_at(self, generation: Generation, place: int) -> None:
+        """Note which record is its own now."""
+        self.units = generation.units(place)
+        self.position = generation.ints[4 * place + 6]
+        self.place = place
 
 
 class Loading(Container):
     """The half of an object's core that reads."""
 
     __slots__ = (
-        "_end_known", "_entries", "_inst", "_known", "_number", "_phase", "_root", "_shape", "_touched", "_values",
+        "_end_known", "_entries", "_inst", "_known", "_number", "_phase", "_root", "_shape", "_tail", "_touched",
+        "_values",
     )  # fmt: skip
 
     _shape: Shape
@@ -79,6 +90,8 @@ class Loading(Container):
         self._number = -1
         # Positions below this one were looked at.
         self._end_known = 0
+        # What a short way knows of the end of the records (object_quick.py).
+        self._tail = NO_TAIL
 
     def _forget(self) -> None:
         """Forget all attributes; a method that is running goes on with the same object."""
@@ -116,6 +129,17 @@ class Loading(Container):
             slot.__set__(self._inst, value)
         else:
             self._dict()[name] = value
+
+    def _keep(self, name: str, value: Any) -> Any:
+        """Give the object an attribute that it has not; returns what it has then."""
+        slot = self._shape.slots.get(name)
+        if slot is None:
+            return self._dict().setdefault(name, value)
+        try:
+            return slot.__get__(self._inst)
+        except AttributeError:
+            slot.__set__(self._inst, value)
+        return value
 
     def _remove(self, name: str) -> None:
         slot = self._shape.slots.get(name)
@@ -210,13 +234,14 @@ class Loading(Container):
             value, _ = values.decode(tag, data, self._open_value)
             self._known[name] = value
             self._store(name, value)
-        entry.place = place
+        entry.lies_at(generation, place)
 
     def _find_again(self, generation: Generation) -> None:
         """Find all records in a generation that has the same ones; the object stays what it is."""
         for entry in self._entries.values():
-            slot, entry.place = index.find(generation, entry.key, entry.hashed)
+            slot, place = index.find(generation, entry.key, entry.hashed)
             entry.slot = 8 + slot
+            entry.lies_at(generation, place)
         self._number = generation.number
         self._end_known = generation.words[G_GIVEN]
 
@@ -244,10 +269,10 @@ class Loading(Container):
         present = self._gathered()
         for member, value in loaded.items():
             if member not in self._touched:
-                self._touched[member] = value
-                # What the method has assigned meanwhile stays.
-                if member not in present:
-                    self._store(member, value)
+                # What the method has assigned meanwhile stays, and what a signal handler has loaded. It counts as
+                # touched when it is there: else it would be missing after a Ctrl-C in between.
+                loaded[member] = value if member in present else self._keep(member, value)
+                self._touched.setdefault(member, loaded[member])
         return loaded[name]
 
     def _generation_now(self) -> Generation:

@@ -12,7 +12,7 @@ from XME._containers import by_name, opening
 from XME._containers import home as homes
 from XME._containers.atomic import Atomic
 from XME._containers.object_class import CORE, MISSING, Shape, find
-from XME._containers.object_core import Core
+from XME._containers.object_core import Core, caller
 
 # What is the handle's own, or Python's way to make and describe objects.
 _OWN = frozenset(
@@ -103,11 +103,8 @@ class xmem_object:
             raise AttributeError(msg, name=name, obj=self)
         return value
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._xmem_core.call(setattr, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self._xmem_core.call(delattr, name)
+    __setattr__ = caller(setattr)
+    __delattr__ = caller(delattr)
 
     def __dir__(self) -> list[str]:
         names: list[str] = self._xmem_core.call(dir)
@@ -208,10 +205,7 @@ def _outside(name: str, found: Any, cls: Any) -> Any:
 
 
 def _method(name: str, function: Callable[..., Any]) -> Any:
-    @functools.wraps(function)
-    def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return self._xmem_core.call(function, *args, **kwargs)
-
+    method = functools.wraps(function)(caller(function))
     method.__name__ = name
     return method
 

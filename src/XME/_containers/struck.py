@@ -48,6 +48,8 @@ def straighten(container: Any, depth: int, levels: int, is_open: bool) -> None:
     mutex = container.mutex
     if not mutex.held:
         return
+    if len(container._marks) > levels or mutex.depth > depth:
+        container._straightened()
     while len(container._marks) > levels and mutex.held:
         container._fail()
     if not depth and mutex.held:
