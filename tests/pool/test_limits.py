@@ -13,6 +13,7 @@ from tests.helpers import wait_until
 from tests.pool import rows
 from tests.pool.rows import call, failure_of, shared_counts
 from XME._core import mutex
+from XME._core.handles import handles
 from XME.ArrayOperator import Array
 from XME.errors import RowTimeout
 from XME.Executor import Executor
@@ -86,9 +87,13 @@ def stop_in_release(path):
     mutex.RobustMutex.release = release
 
 
+def _mutexes():
+    return [handle for handle in list(handles) if isinstance(handle, mutex.RobustMutex)]
+
+
 def stop_behind_grab(path):
     """Make the first worker stop when it has the semaphore's permit, and before its word says so."""
-    for handle in list(mutex._handles):
+    for handle in _mutexes():
         handle._grab = functools.partial(_grab_and_stop, handle._grab, path)
 
 
@@ -100,7 +105,7 @@ def _grab_and_stop(grab, path, timeout):
 
 def stop_behind_post(path):
     """Make the first worker stop when it has given the permit back, and before its word says so."""
-    for handle in list(mutex._handles):
+    for handle in _mutexes():
         handle._post = functools.partial(_post_and_stop, handle._post, path)
 
 
