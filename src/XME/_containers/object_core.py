@@ -323,7 +323,7 @@ def caller(function: Callable[..., Any]) -> Callable[..., Any]:
                 core._refresh()
             inst = core._inst
             core._phase = OPEN
-            result = function(inst, *args, **kwargs)
+            result = function(inst, *args, **kwargs) if kwargs else function(inst, *args)
             if result is not None and (result is inst or type(result) in LATE):
                 result = core._checked(function, result, inst)
             # Else this is a fork's child, and the call its parent's.

@@ -16,7 +16,7 @@ from XME._containers.home import MUTEX_AT, W_ROOT, W_SETTLED
 from XME._containers.object_class import MISSING
 from XME._containers.object_state import Entry, Loading
 from XME._store import values
-from XME._store.log import G_HIGH, HEADER_BYTES, KEY_SHIFT, PAD_SHIFT, PLACE_MASK, TAG_SHIFT, Generation
+from XME._store.log import G_HIGH, HEADER_BYTES, KEY_SHIFT, PAD_SHIFT, PLACE_MASK, TAG_SHIFT, UNITS_MASK
 
 _QUICK_BYTES = 4096
 _FIELDS = struct.Struct("<6I").pack
@@ -32,7 +32,10 @@ _SMALL: dict[type, Any] = {
     bool: lambda value: (values.TRUE if value else values.FALSE, b""),
     type(None): lambda _value: (values.NONE, b""),
 }
-_Tail = tuple[int, int, int, int, int]
+# Before anything is known: no root word and no high-water word is this.
+_NO_WORDS = (-1,) * (MUTEX_AT + 1)
+_NO_WAY = (_NO_WORDS, _NO_WORDS, b"", 0, 0, 0)
+_NO_TAIL = (-2, 0, 0, 0, 0)
 
 
 @functools.cache
@@ -43,18 +46,44 @@ def _packer(form: str) -> Any:
 class Quick(Loading):
     """A shared object's core, as far as it has short ways; the mutex is held.
 
-    `_tail` is what this process knows of the end of the records since its last short way: (root, place behind the
-    root's record, elements, end, live units). If the root is still that one and nothing was begun behind it, all of it
-    is still right, and so is what the entries of the attributes say.
+    `_way` and `_tail` are what this process knows since its last short way: the views and bounds of the generation, and
+    (root, place behind the root's record, elements, end, live units). If the root is still that one and nothing was
+    begun behind it, all of it is still right, and so is what the entries of the attributes say.
     """
 
-    __slots__ = ()
+    __slots__ = ("_tail", "_way")
 
-    def _learn_tail(self, generation: Generation) -> _Tail:
+    def _become_empty(self) -> None:
+        super()._become_empty()
+        self._forget_way()
+
+    def _forget_way(self) -> None:
+        self._way: Any = _NO_WAY
+        self._tail: Any = _NO_TAIL
+
+    def let_go(self) -> bool:
+        """Let mappings go (see Home)."""
+        if not super().let_go():
+            return False
+        self._forget_way()
+        return True
+
+    def _learn(self) -> None:
+        """Learn what the short ways need; nothing is as they want it if the long way must come first."""
+        self._forget_way()
+        home = self.words
+        generation = self._generation
         root = self._root
+        # Another thread may look at an older generation.
+        if generation is None or generation.number != root >> 32 or self._is_dirty:
+            return
+        epoch = home[MUTEX_AT]
+        if home[W_SETTLED] != epoch:
+            return
         last = root & PLACE_MASK
         count, end, live = _NUMBERS(generation.data, last * 16 + 12)
-        return root, last + generation.ints[4 * last], count, end, live
+        self._way = home, generation.words, generation.data, generation.size, root - last, epoch
+        self._tail = root, last + generation.ints[4 * last], count, end, live
 
     def _publish_number(self, name: str, value: Any, others: Iterator[tuple[str, Any]]) -> bool:
         """Commit a number in the place of what an attribute was; False if the long way must be gone (1 us).
@@ -69,70 +98,91 @@ class Quick(Loading):
             if known.get(other, MISSING) is not now:
                 return False
         entry = self._entries.get(name)
-        generation = self._generation
-        # Nothing that is mapped is let go while the mutex is held; but another thread may look at an older generation.
-        if entry is None or entry.is_lazy or generation is None or generation.number != self._number or self._is_dirty:
+        if entry is None or entry.is_lazy:
             return False
-        way = entry.ways.get(type(value)) or _way_of(entry, type(value))
+        kind = type(value)
+        way = entry.ways[kind] if kind in entry.ways else _way_of(entry, kind)
         if way is None:
             return False
-        root, high, count, end, live = self._tail if self._tail[0] == self._root else self._learn_tail(generation)
-        home = self.words
-        words = generation.words
         units, head, pack_into = way
+        if self._tail[0] != self._root:
+            self._learn()
+        _, high, count, end, live = self._tail
+        home, words, data, size, base, epoch = self._way
         after = high + units
-        if words[G_HIGH] != high or home[W_SETTLED] != home[MUTEX_AT] or after > generation.size:
+        if words[G_HIGH] != high or home[MUTEX_AT] != epoch or after > size:
             return False
         words[G_HIGH] = after
         live += units - entry.units
-        data = generation.data
         try:
             pack_into(data, high * 16 + 8, entry.place, count, end, live, entry.position, 0, entry.key, value)
         except struct.error:
             # Too large a number.
             return False
         words[2 * high] = head
-        words[entry.slot] = entry.hashed << 32 | high
-        root = root >> 32 << 32 | high
-        # Unknown, in case that an exception comes before all is noted.
-        self._root = 0
-        # The commit.
-        home[W_ROOT] = root
+        words[entry.slot] = entry.base + high
+        # The commit. After an exception behind it everything is loaded again.
+        home[W_ROOT] = root = base + high
         known[name] = value
         entry.place = high
         entry.units = units
-        self._tail = (root, after, count, end, live)
+        self._tail = root, after, count, end, live
         self._root = root
         return True
 
     def _publish_quickly(self, changed: dict[str, Any]) -> bool:
         """Commit small plain values in the place of what attributes were; False if the long way must be gone."""
-        generation = self._generation
-        home = self.words
-        if generation is None or generation.number != self._number or self._is_dirty:
+        if self._tail[0] != self._root:
+            self._learn()
+        _, high, *numbers = self._tail
+        home, words, _, _, base, epoch = self._way
+        if words[G_HIGH] != high or home[MUTEX_AT] != epoch:
             return False
-        root, high, *numbers = self._tail if self._tail[0] == self._root else self._learn_tail(generation)
-        if generation.words[G_HIGH] != high or home[W_SETTLED] != home[MUTEX_AT]:
-            return False
-        places = [high]
+        places = []
         for name, value in changed.items():
-            entry = self._entries.get(name)
-            if entry is None or entry.is_lazy:
-                return False
-            high = _write_small(generation, entry, value, numbers, high)
+            places.append(high)
+            high = self._write_small(self._entries.get(name), value, numbers, high)
             if not high:
                 return False
-            places.append(high)
-        root = root >> 32 << 32 | places[-2]
-        # Unknown, in case that an exception comes before all is noted.
-        self._root = 0
-        # The commit.
-        home[W_ROOT] = root
+        # The commit, as above.
+        home[W_ROOT] = root = base + places[-1]
         self._known.update(changed)
-        for name, place in zip(changed, places, strict=False):
-            self._entries[name].lies_at(generation, place)
+        for name, place in zip(changed, places, strict=True):
+            entry = self._entries[name]
+            entry.place, entry.units = place, words[2 * place] & UNITS_MASK
+        self._tail = (root, high, *numbers)
         self._root = root
         return True
+
+    def _write_small(self, entry: Entry | None, value: Any, numbers: list[int], high: int) -> int:
+        """Write a record and its slot; returns the place behind it, 0 if that cannot be.
+
+        Args:
+            entry: the attribute, whose record is replaced.
+            value: what it is now.
+            numbers: elements, end and live units, which then are those behind the record.
+            high: the place.
+        """
+        encode = _SMALL.get(type(value))
+        if entry is None or entry.is_lazy or encode is None:
+            return 0
+        try:
+            tag, payload = encode(value)
+        except (ValueError, struct.error):
+            return 0
+        _, words, data, size, _, _ = self._way
+        key = entry.key
+        used = HEADER_BYTES + len(key) + len(payload)
+        units = (used + 15) >> 4
+        after = high + units
+        if len(payload) > _QUICK_BYTES or after > size:
+            return 0
+        numbers[2] += units - entry.units
+        words[G_HIGH] = after
+        data[high * 16 + 8 : high * 16 + used] = _FIELDS(entry.place, *numbers, entry.position, 0) + key + payload
+        words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT | len(key) << KEY_SHIFT
+        words[entry.slot] = entry.base + high
+        return after
 
 
 def _way_of(entry: Entry, kind: type) -> tuple[int, int, Any] | None:
@@ -146,36 +196,3 @@ def _way_of(entry: Entry, kind: type) -> tuple[int, int, Any] | None:
     way = units, head, _packer(f"<6I{len(entry.key)}s{letter}")
     entry.ways[kind] = way
     return way
-
-
-def _write_small(generation: Generation, entry: Entry, value: Any, numbers: list[int], high: int) -> int:
-    """Write a record and its slot; returns the place behind it, 0 if that cannot be.
-
-    Args:
-        generation: where.
-        entry: the attribute, whose record is replaced.
-        value: what it is now.
-        numbers: elements, end and live units, which then are those behind the record.
-        high: the place.
-    """
-    encode = _SMALL.get(type(value))
-    if encode is None:
-        return 0
-    try:
-        tag, payload = encode(value)
-    except (ValueError, struct.error):
-        return 0
-    words = generation.words
-    key = entry.key
-    used = HEADER_BYTES + len(key) + len(payload)
-    units = (used + 15) >> 4
-    after = high + units
-    if len(payload) > _QUICK_BYTES or after > generation.size:
-        return 0
-    numbers[2] += units - entry.units
-    words[G_HIGH] = after
-    fields = _FIELDS(entry.place, *numbers, entry.position, 0)
-    generation.data[high * 16 + 8 : high * 16 + used] = fields + key + payload
-    words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT | len(key) << KEY_SHIFT
-    words[entry.slot] = entry.hashed << 32 | high
-    return after

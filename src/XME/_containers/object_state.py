@@ -27,8 +27,6 @@ _NO_ATTRIBUTE = 0x85
 IDLE, OPEN, CLOSED = range(3)
 # No root word is this: the object is as the change in progress has it.
 OWN = -1
-# For a root word that there is not: what is behind its record, elements, end, live units.
-NO_TAIL = (-2, 0, 0, 0, 0)
 
 
 class Entry:
@@ -36,6 +34,7 @@ class Entry:
 
     Attributes:
         key, hashed: its key in the table.
+        base: what a slot that leads to one of its records has beside the place.
         slot: the word of the generation that leads to its records.
         place, units, position: the place of its record, how many units that takes, and its position in the order.
         ways: how numbers are written, by their type (object_quick.py).
@@ -43,11 +42,12 @@ class Entry:
         leader: the key of the attribute in whose record the value is, if that is another one's.
     """
 
-    __slots__ = ("hashed", "is_lazy", "key", "leader", "place", "position", "slot", "units", "ways")
+    __slots__ = ("base", "hashed", "is_lazy", "key", "leader", "place", "position", "slot", "units", "ways")
 
     def __init__(self, name: str) -> None:
         self.key = keys.canonical(name)
         self.hashed = keys.stable_hash(self.key)
+        self.base = self.hashed << 32
         self.slot = self.place = self.units = self.position = 0
         self.ways: dict[type, Any] = {}
         self.is_lazy = False
@@ -64,8 +64,7 @@ class Loading(Container):
     """The half of an object's core that reads."""
 
     __slots__ = (
-        "_end_known", "_entries", "_inst", "_known", "_number", "_phase", "_root", "_shape", "_tail", "_touched",
-        "_values",
+        "_end_known", "_entries", "_inst", "_known", "_number", "_phase", "_root", "_shape", "_touched", "_values",
     )  # fmt: skip
 
     _shape: Shape
@@ -90,8 +89,6 @@ class Loading(Container):
         self._number = -1
         # Positions below this one were looked at.
         self._end_known = 0
-        # What a short way knows of the end of the records (object_quick.py).
-        self._tail = NO_TAIL
 
     def _forget(self) -> None:
         """Forget all attributes; a method that is running goes on with the same object."""
