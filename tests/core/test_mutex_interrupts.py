@@ -1,6 +1,7 @@
 """An exception at every single instruction of acquire and release."""
 
 import dis
+import functools
 import itertools
 import random
 import signal
@@ -16,6 +17,27 @@ from XME._core import mutex as mutex_module
 from XME.errors import MutexError
 
 FILES = {mutex_module.__file__, recovery.__file__}
+
+
+@functools.cache
+def never_struck(code):
+    """The instructions at which the interpreter never raises what comes from outside.
+
+    A NOP, which the compiler leaves out of the handlers' range; and those between the end of a with block and the call
+    of its __exit__, so that a Ctrl-C cannot keep a block from being left.
+    """
+    never, nones = set(), []
+    for instruction in dis.get_instructions(code):
+        name = instruction.opname
+        if name in {"NOP", "PUSH_EXC_INFO", "WITH_EXCEPT_START"}:
+            never.add(instruction.offset)
+        if (name == "LOAD_CONST" and instruction.argval is None) or name == "PRECALL":
+            nones.append(instruction.offset)
+            continue
+        if name == "CALL" and len(nones) >= 3:
+            never |= {*nones, instruction.offset}
+        nones = []
+    return never
 
 
 class Strike:
@@ -43,8 +65,7 @@ class Strike:
         return self._on_instruction
 
     def _on_instruction(self, frame, event, _arg):
-        # Nothing is ever raised at a NOP, and the compiler leaves it out of the handlers' range.
-        if event == "opcode" and frame.f_code.co_code[frame.f_lasti] != dis.opmap["NOP"]:
+        if event == "opcode" and frame.f_lasti not in never_struck(frame.f_code):
             self.left -= 1
             if self.left == 0:
                 self.place = (frame.f_code.co_name, frame.f_lineno, frame.f_lasti)

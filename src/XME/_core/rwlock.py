@@ -169,8 +169,7 @@ class RobustRWLock:
         me = get_ident()
         readers = self._readers
         if me in readers:
-            readers[me].append(reader)
-            return True
+            return self._share_again(readers[me], reader)
         mutex = self.mutex
         # What `mutex.depth` says, with fewer calls.
         depth = mutex._count if mutex._phase and mutex._local._is_owned() else 0
@@ -192,6 +191,15 @@ class RobustRWLock:
                 self._undo_read(me, depth)
             raise
         return True
+
+    def _share_again(self, mine: list[Any], reader: Any) -> bool:
+        shares = len(mine)
+        try:
+            mine.append(reader)
+            return True
+        except BaseException:
+            del mine[shares:]
+            raise
 
     def _learn(self) -> None:
         self._base = self._party.incarnation << INCARNATION_SHIFT
@@ -233,8 +241,7 @@ class RobustRWLock:
         if mine is None or reader not in mine:
             return False
         if len(mine) > 1:
-            mine.remove(reader)
-            return True
+            return self._share_less(mine, reader)
         try:
             # _lower_word without the call.
             with self._local:
@@ -250,12 +257,33 @@ class RobustRWLock:
             raise
         return True
 
+    def _share_less(self, mine: list[Any], reader: Any) -> bool:
+        shares = len(mine)
+        try:
+            mine.remove(reader)
+            return True
+        except BaseException:
+            if len(mine) == shares:
+                mine.remove(reader)
+            raise
+
+    def drop_shares(self, left: int) -> None:
+        """Give this thread's last shares back, until so many are left."""
+        mine = self._readers.get(get_ident(), [])
+        while len(mine) > left and self.drop_share(mine[-1]):
+            pass
+
     # -- looking ---------------------------------------------------------------------------------------------------
 
     @property
     def reads(self) -> bool:
         """True if this thread reads."""
         return get_ident() in self._readers
+
+    @property
+    def shares(self) -> int:
+        """How often this thread reads."""
+        return len(self._readers.get(get_ident(), ()))
 
     @property
     def writes(self) -> bool:

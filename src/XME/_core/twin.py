@@ -8,10 +8,9 @@ keep each other out by a lock that the kernel frees when its owner dies.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from zlib import crc32
 
 from XME._core import layout, ofd
@@ -61,11 +60,17 @@ class TwinRecord:
                 return generation, content
         raise BadSegment.of(self._domain.label or self._domain.id, "neither of its records is whole")
 
-    @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
-        """Keep every other writer out.
+    def change(self, change: Callable[[int, bytes], bytes | None]) -> bool:
+        """Replace the content, with every other writer kept out.
+
+        Args:
+            change: gets generation and content, and returns the new content, or None to leave it as it is.
+
+        Returns:
+            True if it was replaced.
 
         Raises:
+            ValueError: it is too long.
             DomainEnded: the program that owns it has ended.
             MutexError: a signal handler wants to change what its own thread is just changing.
         """
@@ -74,20 +79,23 @@ class TwinRecord:
             raise MutexError(msg)
         self._domain.require()
         place = layout.RECOVERY_AT + self._serial
+        # No context manager of our own: an exception between its __enter__ and the block would leave the byte taken.
         with self._lock:
             fd = self._domain.fd
             try:
                 ofd.lock(fd, place)
-                yield
+                content = change(*self.read())
+                if content is not None:
+                    self._replace(content)
             finally:
-                ofd.unlock(fd, place)
+                # Twice: a second Ctrl-C may strike the first; to free what is free does nothing.
+                try:
+                    ofd.unlock(fd, place)
+                finally:
+                    ofd.unlock(fd, place)
+        return content is not None
 
-    def replace(self, content: bytes) -> None:
-        """Publish new content; only inside `changing`.
-
-        Raises:
-            ValueError: it is too long.
-        """
+    def _replace(self, content: bytes) -> None:
         if _HEAD.size + len(content) > RECORD_BYTES:
             msg = f"the settings take {len(content):,} bytes, and there is room for {RECORD_BYTES - _HEAD.size:,}"
             raise ValueError(msg)

@@ -98,12 +98,8 @@ class Gate:
         while True:
             if not here:
                 self._current()
-            twin = self._guarded.settings
-            with twin.changing():
-                now = decoded(*twin.read())
-                if here or now.moved is None:
-                    twin.replace(change(now).encoded())
-                    return
+            if self._guarded.settings.change(lambda *read: _changed(decoded(*read), change, here=here)):
+                return
 
     # -- persons ---------------------------------------------------------------------------------------------------
 
@@ -148,6 +144,7 @@ class Gate:
         self, settings: Settings, operator: Any, deadline: float | None, limit_s: float | None, shared: bool
     ) -> XMEError | None:
         shares = shared and settings.kind == LockType.READWRITE
+        before = self._levels() if shared else None
         try:
             person = self._person(operator)
             if shares:
@@ -158,7 +155,10 @@ class Gate:
             if error is None and shared and self._holds(person):
                 self._mutex.by_readers += 1
         except BaseException:
-            self._guarded.fall_back_twice()
+            if before is None:
+                self._guarded.fall_back_twice()
+            else:
+                self._fall_back_to(before)
             raise
         # With a time limit the long way is always taken.
         if error is None and not shared and not settings.wait_s and settings.kind != LockType.DISABLE:
@@ -195,9 +195,7 @@ class Gate:
             return None
         return of_this_thread(mutex.title(), self._lock.title(), person.text)
 
-    def _await_permission(
-        self, settings: Settings, person: Person, deadline: float | None, refusal: str
-    ) -> XMEError:
+    def _await_permission(self, settings: Settings, person: Person, deadline: float | None, refusal: str) -> XMEError:
         while deadline is not None and self._words[W_SETTINGS] == settings.generation:
             if self._guarded.domain.ended:
                 raise DomainEnded.of(self._guarded.domain.id)
@@ -259,13 +257,44 @@ class Gate:
             raise
         return True
 
+    def _levels(self) -> tuple[int, int, int]:
+        """Return how often this thread has the lock: alone in all, so many of these as a reader, and shared."""
+        mutex = self._mutex
+        alone = (mutex.settled, mutex.by_readers) if mutex.held else (0, 0)
+        return *alone, self._lock.shares
+
+    def _fall_back_to(self, levels: tuple[int, int, int]) -> None:
+        """Give back what this thread has beyond that, also if a second exception strikes meanwhile."""
+        try:
+            self._fall_back_once(*levels)
+        finally:
+            self._fall_back_once(*levels)
+
+    def _fall_back_once(self, settled: int, by_readers: int, shares: int) -> None:
+        mutex = self._mutex
+        if mutex.held:
+            mutex.settled = min(mutex.settled, settled)
+            mutex.by_readers = min(mutex.by_readers, by_readers)
+            self._guarded.fall_back()
+        self._lock.drop_shares(shares)
+
     def _give_back_share(self, person: Person) -> bool:
         if self._lock.drop_share(person):
             return True
-        if self._holds(person) and self._mutex.by_readers:
+        if not self._holds(person) or not self._mutex.by_readers:
+            return False
+        settled, by_readers, shares = self._levels()
+        try:
             self._mutex.by_readers -= 1
-            return self._give_back_alone(person)
-        return False
+            self._guarded.leave()
+        except BaseException:
+            self._fall_back_to((settled - 1, by_readers - 1, shares))
+            raise
+        return True
+
+
+def _changed(now: Settings, change: Callable[[Settings], Settings], *, here: bool) -> bytes | None:
+    return change(now).encoded() if here or now.moved is None else None
 
 
 def _left(deadline: float | None) -> float | None:

@@ -17,7 +17,7 @@ class Held:
         owner_died: the `Holder` whose death left the lock to this one, or None; known inside the block.
     """
 
-    __slots__ = ("_operator", "_pid", "_security", "_shared", "_wait_time", "owner_died")
+    __slots__ = ("_had", "_operator", "_pid", "_security", "_shared", "_wait_time", "owner_died")
 
     def __init__(self, security: Gate, operator: Any, wait_time: float | None, *, shared: bool) -> None:
         self._security = security
@@ -29,19 +29,31 @@ class Held:
 
     def __enter__(self) -> Self:
         security = self._security
-        mutex_was_held = security._mutex.held
-        error = security._take(self._operator, security._limit(self._wait_time), shared=self._shared)
-        if error is not None:
-            raise error
-        if not mutex_was_held and security._mutex.held:
-            self.owner_died, security._mutex.died = security._mutex.died, None
-        self._pid = os.getpid()
-        return self
+        # It may have been published meanwhile: nobody had it then, here or there.
+        security._current()
+        self._had = security._levels()
+        try:
+            error = security._take(self._operator, security._limit(self._wait_time), shared=self._shared)
+            if error is None:
+                if not self._had[0] and security._mutex.held:
+                    self.owner_died, security._mutex.died = security._mutex.died, None
+                self._pid = os.getpid()
+                return self
+        except BaseException:
+            # Nobody else would: a block that was not entered is not left.
+            security._fall_back_to(self._had)
+            raise
+        raise error
 
     def __exit__(self, *exc_info: object) -> None:
-        # What was held at a fork is not the child's.
-        if self._pid != os.getpid():
-            return
-        if not self._security._give_back(self._operator, None, shared=self._shared) and exc_info[0] is None:
+        try:
+            # What was held at a fork is not the child's.
+            if self._pid != os.getpid():
+                return
+            was_held = self._security._give_back(self._operator, None, shared=self._shared)
+        except BaseException:
+            self._security._fall_back_to(self._had)
+            raise
+        if not was_held and exc_info[0] is None:
             msg = "the lock of this block was given back inside it: leave that to the block"
             raise MutexError(msg)
