@@ -20,7 +20,7 @@ FLOORS = [
     {"_store"},
     {"_containers"},
     {"_pool", "_security", "Security", "Logputter", "ArrayOperator"},
-    {"Executor", "Monitor"},
+    {"Executor", "_monitor", "Monitor"},
     {"Manager"},
     {"Engine"},
     {"__main__", "testing"},

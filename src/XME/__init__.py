@@ -11,7 +11,7 @@ if sys.platform == "win32":
     raise ImportError(_msg)
 
 if TYPE_CHECKING:
-    from XME import ArrayOperator, Executor, Logputter, Security, errors
+    from XME import ArrayOperator, Executor, Logputter, Monitor, Security, errors
     from XME._containers.by_name import attach
     from XME._containers.shared_array import xmem_array
     from XME._containers.shared_dict import xmem_dict
@@ -49,7 +49,7 @@ _ERRORS = (
     "LockTimeout", "MutexError", "NameTaken", "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout",
     "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
 )  # fmt: skip
-_MODULES = ("ArrayOperator", "Executor", "Logputter", "Security", "errors")
+_MODULES = ("ArrayOperator", "Executor", "Logputter", "Monitor", "Security", "errors")
 # Loaded when first asked for: a worker that is started anew needs few of them, and pays for each it imports.
 _PLACES = {
     "XME": ("Engine", "XME"),
@@ -66,10 +66,10 @@ _PLACES = {
 
 __all__ = [
     "XME", "Array", "ArrayOperator", "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock",
-    "DomainEnded", "DomainFull", "Executor", "LockTimeout", "Logger", "Logputter", "MutexError", "NameTaken",
-    "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security", "SharedMemoryFull",
-    "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError", "attach", "build",
-    "errors", "xmem_array", "xmem_dict", "xmem_list", "xmem_object",
+    "DomainEnded", "DomainFull", "Executor", "LockTimeout", "Logger", "Logputter", "Monitor", "MutexError",
+    "NameTaken", "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security",
+    "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
+    "attach", "build", "errors", "xmem_array", "xmem_dict", "xmem_list", "xmem_object",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ _OPENERS: dict[str, Callable[[Domain, Entry], Any]] = {
     **dict.fromkeys(home.NAMES.values(), opening.open_entry),
 }
 # Kinds that stand above the containers: the module that brings its opener when it is loaded.
-_LATER = {"security": "XME.Security", "object": "XME._containers.shared_object"}
+_LATER = {"security": "XME.Security", "object": "XME._containers.shared_object", "monitor": "XME.Monitor"}
 
 
 def add_opener(kind: str, opener: Callable[[Domain, Entry], Any]) -> None:

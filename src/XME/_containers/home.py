@@ -10,7 +10,7 @@ The payload, in 8-byte words::
     6     the mutex's epoch up to which everything that a dead writer left in flight is settled
     7     the serial number of the container that it belongs to, 0 if it stands for itself
     8     1 once some record has referred to segments or containers of its own
-    9     in how many places of its parent it stands: 0, 1, or 2 for more
+    9     in how many places of its parent it stands: 0, 1, or 2 for more; 3: its messages may have moved (Monitor)
     10    the mutex's words, one for each participant and one more; then generation 0
 
 A generation's number is in its segment before the segment's serial number is here, and that is here before the root

@@ -71,6 +71,10 @@ class xmem_object:
 
     def __new__(cls, label: str, kind: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Make a new shared object."""
+        # A class whose objects are shared by themselves.
+        own_way = getattr(kind, "__xmem_object__", None)
+        if own_way is not None:
+            return own_way(label, *args, **kwargs)
         return Core.made(label, kind, args, kwargs).handle()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,0 +1,1 @@
+"""What XME.Monitor is made of: private messages, waiting, and sealed messages."""
