@@ -15,8 +15,11 @@ from dataclasses import dataclass
 
 from tests.helpers import xme_names
 from tests.store import stores
-from XME import xmem_dict, xmem_list
+from XME import xmem_dict, xmem_list, xmem_object
 from XME._containers import nesting, opening
+from XME._containers.home import Home
+from XME._containers.object_class import shape_of
+from XME._containers.object_core import Core
 from XME._core import domain as domains
 from XME._core import layout, program
 
@@ -58,20 +61,107 @@ class Scenario:
         return " ".join(filter(None, [kind, self.method, self.note]))
 
 
+class Ways:
+    """Ways to change an object."""
+
+    def __init__(self, **attributes):
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def add(self, number):
+        self.n += number
+
+    def push(self, value):
+        self.items.append(value)
+
+
+class Thing(Ways):
+    """What is shared."""
+
+    def two(self):
+        self.n += 1
+        self.text += "!"
+
+    def go_deep(self, value):
+        self.tree["a"]["b"].append(value)
+
+    def join(self):
+        self.same = self.tree["items"] = self.items
+
+    def part(self):
+        self.same = list(self.items)
+        self.items.append("mine")
+
+    def grow(self, count, size):
+        for k in range(count):
+            setattr(self, f"a{k}", "x" * size)
+
+    def empty(self):
+        vars(self).clear()
+
+    def work(self, handle):
+        self.n += 1
+        with atomic(handle):
+            self.items.append("in")
+            self.text = "in"
+        self.n += 1
+
+    @property
+    def double(self):
+        return 2 * self.n
+
+    @double.setter
+    def double(self, value):
+        self.n = value // 2
+
+
+class Slotted(Ways):
+    """With slots beside its __dict__."""
+
+    __slots__ = ("b", "items", "large", "n", "text")
+
+
 def atomic(target):
-    return contextlib.nullcontext() if isinstance(target, (dict, list)) else target.atomic()
+    return target.atomic() if isinstance(target, (Home, xmem_object)) else contextlib.nullcontext()
+
+
+def target_of(container):
+    """What is changed: an object's handle, or the container itself."""
+    return container.handle() if isinstance(container, Core) else container
 
 
 def plain(container):
     """What a container has, all of it plain."""
-    return ordered(nesting.plain(container, {}))
+    return ordered(copy.deepcopy(container.handle()) if isinstance(container, Core) else nesting.plain(container, {}))
 
 
 def ordered(value):
-    """A plain value with all dicts as lists of pairs: their order counts too."""
+    """A plain value with all dicts as lists of pairs: their order counts too; and an object as its attributes."""
     if isinstance(value, dict):
         return [(key, ordered(part)) for key, part in value.items()]
+    if isinstance(value, Ways):
+        names = sorted(name for name in dir(value) if not name.startswith("_") and not hasattr(type(value), name))
+        names += [name for name in getattr(type(value), "__slots__", ()) if hasattr(value, name)]
+        parts = [getattr(value, name) for name in names]
+        # Which of them are one.
+        same = [[one is other for other in parts] for one in parts if isinstance(one, list)]
+        return [*zip(names, map(ordered, parts), strict=True), same]
     return [ordered(part) for part in value] if isinstance(value, list) else value
+
+
+def made(content, domain, *, nested=False):
+    """Return a new container of a domain that has this content."""
+    if isinstance(content, Ways):
+        core = Core()
+        core._found(domain)
+        core._shape, core._label = shape_of(type(content)), "thing"
+        core._fill((), {name: getattr(content, name) for name, *_ in ordered(content)[:-1]})
+        return core
+    cls = xmem_list if isinstance(content, list) else xmem_dict
+    shared = cls.__new__(cls)
+    shared._found(domain, nested=nested)
+    shared._fill(content)
+    return shared
 
 
 class World:
@@ -81,16 +171,13 @@ class World:
         self.scenario = scenario
         self.domain = domains.create(layout.PROGRAM, "sweep", _CAPACITY)
         program.remember(self.domain)
-        cls = xmem_list if isinstance(scenario.content, list) else xmem_dict
-        self.shared = cls.__new__(cls)
-        self.shared._found(self.domain, nested=scenario.nested)
-        self.shared._fill(scenario.content)
+        self.shared = made(scenario.content, self.domain, nested=scenario.nested)
         self.model = copy.deepcopy(scenario.content)
         if scenario.before is not None:
-            scenario.before(self.shared)
+            scenario.before(target_of(self.shared))
             scenario.before(self.model)
         if scenario.wear is not None:
-            scenario.wear(self.shared)
+            scenario.wear(target_of(self.shared))
         self.after = copy.deepcopy(self.model)
         scenario.act(self.after)
 
@@ -118,7 +205,7 @@ class World:
         """Change it some more, beside the plain one, which becomes what it is now."""
         model = copy.deepcopy(self.after if self.content() else self.model)
         for change in _NEXT[type(model)]:
-            change(self.shared, mark)
+            change(target_of(self.shared), mark)
             change(model, mark)
             assert plain(self.shared) == ordered(model)
         self.model = self.after = model
@@ -149,6 +236,8 @@ def _be_child(world, function, tell, writer):
         if not world.scenario.cold:
             with world.shared.atomic():
                 pass
+            # An object is loaded by that.
+            plain(world.shared)
         # Whatever a predecessor left: every entry of the ledger is taken at the end.
         world.domain.names._free_entries.clear()
         if tell is not None:
@@ -165,7 +254,7 @@ def _be_child(world, function, tell, writer):
 
 
 def act(world):
-    world.scenario.act(world.shared)
+    world.scenario.act(target_of(world.shared))
 
 
 def points_of(scenario):
@@ -251,11 +340,12 @@ def succeed(world, is_after):
     code, said = world.run(work)
     assert code == 0, said
     # What it has now, as the parent sees it.
-    world.model = world.after = _thawed(plain(world.shared), world.model)
-
-
-def _thawed(found, like):
-    return dict(found) if isinstance(like, dict) else found
+    if isinstance(world.shared, Core):
+        world.model = copy.deepcopy(world.shared.handle())
+    else:
+        found = plain(world.shared)
+        world.model = dict(found) if isinstance(world.model, dict) else found
+    world.after = world.model
 
 
 def die_twice_at(scenario, number, second):
@@ -264,7 +354,7 @@ def die_twice_at(scenario, number, second):
         code, said = world.run(act, killer(number))
         assert code == -signal.SIGKILL, said
         is_after = world.content()
-        code, said = world.run(lambda world: _one_more(world.shared), killer(second))
+        code, said = world.run(lambda world: _one_more(target_of(world.shared)), killer(second))
         assert code in (0, -signal.SIGKILL), said
         world.shared._check()
         found = plain(world.shared)
@@ -282,6 +372,8 @@ def die_twice_at(scenario, number, second):
 def _one_more(target):
     if isinstance(target, (list, xmem_list)):
         target.append("second")
+    elif isinstance(target, Ways):
+        target.second = "second"
     else:
         target["second"] = "second"
 
@@ -308,5 +400,23 @@ _NEXT = {
         lambda c, _: c.pop(0),
         lambda c, _: c.pop(0),
         lambda c, mark: c.__setitem__(-1, mark * 2),
+    ],
+    Thing: [
+        lambda o, mark: setattr(o, "n", len(mark)),
+        lambda o, mark: setattr(o, "items", [mark]),
+        lambda o, _: o.push(BIG),
+        lambda o, _: o.add(0.5),
+        lambda o, mark: setattr(o, "text", mark),
+        lambda o, _: o.two(),
+        lambda o, _: delattr(o, "items"),
+        lambda o, mark: setattr(o, "tree", {"a": {"b": [mark]}}),
+        lambda o, mark: o.go_deep(mark),
+    ],
+    Slotted: [
+        lambda o, mark: setattr(o, "n", len(mark)),
+        lambda o, mark: setattr(o, "items", [mark]),
+        lambda o, _: o.push(BIG),
+        lambda o, mark: setattr(o, "b", mark),
+        lambda o, _: delattr(o, "items"),
     ],
 }

@@ -8,7 +8,7 @@ import ctypes
 import functools
 import os
 
-from XME._containers import list_quick, opening
+from XME._containers import list_quick, object_quick, opening
 from XME._core import segment, semaphore
 from XME._store import log
 
@@ -95,6 +95,8 @@ def watch(domain, tell, look=None):
     domain.words = watched(domain.words)
     for kind, (head, pack_into) in list_quick._NUMBERS.items():
         list_quick._NUMBERS[kind] = head, _told(pack_into, "a number")
+    packer = object_quick._packer
+    object_quick._packer = lambda form: _told(packer(form), "a number")
     for handle in list(opening._handles.values()):
         if handle.domain is domain:
             _watch_handle(handle)
@@ -108,6 +110,10 @@ def _watch_handle(handle):
     if isinstance(handle, list_quick.Quick):
         # It keeps views of its own.
         handle._forget()
+    elif isinstance(handle, object_quick.Quick):
+        handle._forget_way()
+        for entry in handle._entries.values():
+            entry.ways.clear()
     mutex = handle.mutex
     if mutex._semaphore is not None:
         mutex._words = watched(mutex._words)

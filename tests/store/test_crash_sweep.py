@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.store import crash_scenarios, crash_sweep
+from tests.store import crash_scenarios, crash_sweep, object_scenarios
 from tests.store.crash_sweep import Scenario
 from XME._containers import flight
 from XME._containers.home import W_ROOT
@@ -14,7 +14,8 @@ from XME._store.change import Change
 from XME._store.log import Generation
 from XME.errors import XMEError
 
-by_name = pytest.mark.parametrize("scenario", crash_scenarios.ALL, ids=lambda scenario: scenario.name)
+ALL = crash_scenarios.ALL + object_scenarios.OBJECT
+by_name = pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def no_waiting(monkeypatch):
 
 def few(scenario):
     """Return what chooses few points of a scenario, and other ones than of its neighbours."""
-    shift = 5 * crash_scenarios.ALL.index(scenario) + 3
+    shift = 5 * ALL.index(scenario) + 3
 
     def choose(points):
         # Where there are many elements, each look takes long.
@@ -55,7 +56,8 @@ def test_killed_at_every_store(scenario):
 def test_the_sweep_has_every_method():
     for kind, methods in ((dict, crash_scenarios.DICT_METHODS), (list, crash_scenarios.LIST_METHODS)):
         assert {s.method for s in crash_scenarios.ALL if type(s.content) is kind} == methods
-    names = [scenario.name for scenario in crash_scenarios.ALL]
+    assert {scenario.method for scenario in object_scenarios.OBJECT} == object_scenarios.OBJECT_WAYS
+    names = [scenario.name for scenario in ALL]
     assert len(set(names)) == len(names)
 
 
