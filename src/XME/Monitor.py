@@ -12,28 +12,29 @@ know it: when it is pickled or published, when the process forks, or when `__Mes
 from __future__ import annotations
 
 import copy
-from collections.abc import ItemsView, Iterator
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, Final, Self
 
 from XME._containers import by_name, opening
 from XME._containers import home as homes
-from XME._containers.home import W_ROOT
 from XME._containers.shared_dict import xmem_dict
 from XME._core import named, registry
 from XME._core.callable_module import name_the_class
 from XME._core.domain import Domain
+from XME._monitor.board import Board
 from XME._monitor.place import KIND, Place
 from XME._monitor.private import PrivateMessages
-from XME._monitor.watching import Watch, deadline_of, left_of
+from XME.errors import BadMessage, UnshareableValue, UnusableKey
 from XME.Security import Security
 from XME.Security import _restored as _restored_security
 
-__all__ = ["Monitor"]
+__all__ = ["MAX_SIZE", "Monitor", "marshal", "unmarshal"]
 
-_SHOWN = 60
+# How many bytes a message takes at most, sealed as well as unpacked.
+MAX_SIZE: Final = 256 << 20
 
 
-class Monitor:
+class Monitor(Board):
     """A board of messages: keys and values as in `xmem_dict`, that every process which gets it reads and changes.
 
     It pickles as a name, under every start method, and `publish` lets unrelated programs find it. ``XME.xmem_object(
@@ -53,7 +54,7 @@ class Monitor:
     (3, True, 2)
     """
 
-    __slots__ = ("__weakref__", "_label", "_place", "_security")
+    __slots__ = ()
 
     def __init__(self, security: Security | None = None, *, name: str | None = None) -> None:
         """Make a new one, without messages.
@@ -70,11 +71,6 @@ class Monitor:
         if name is not None:
             self.publish(name)
 
-    def _bind(self, place: Place, security: Security | None, label: str) -> None:
-        self._place = place
-        self._security = security
-        self._label = label
-
     @classmethod
     def __xmem_object__(cls, label: str, *args: Any, **kwargs: Any) -> Self:
         """Return what ``xmem_object(label, Monitor, ...)`` is: a Monitor that is shared already."""
@@ -82,70 +78,6 @@ class Monitor:
         made._label = str(label)
         made._place.shared()
         return made
-
-    # -- reading ---------------------------------------------------------------------------------------------------
-
-    def get(self, *keys: Any) -> Any:
-        """Return a message, several, or all, as they are at one instant.
-
-        Args:
-            *keys: one: its value is returned; several: a dict of them; none: a dict of all.
-
-        Raises:
-            KeyError: there is no such message.
-
-        Costs as much as reading an `xmem_dict`. Values are copies; shared containers in them stay shared.
-
-        >>> board = Monitor()
-        >>> board.update({"a": 1, "b": [2]})
-        True
-        >>> board.get("a"), board.get("a", "b"), board.get()
-        (1, {'a': 1, 'b': [2]}, {'a': 1, 'b': [2]})
-        """
-        if len(keys) == 1:
-            return self[keys[0]]
-        if not keys:
-            return self._place.read(PrivateMessages.copy, xmem_dict.copy)
-        return self._place.read(
-            lambda private: {key: private.get(key) for key in keys}, lambda shared: _several(shared, keys)
-        )
-
-    def __getitem__(self, key: Any) -> Any:
-        """Return a message; KeyError if there is none."""
-        return self._place.read(lambda private: private.get(key), lambda shared: shared[key])
-
-    def items(self) -> ItemsView[Any, Any]:
-        """Return the pairs of key and message, of one instant.
-
-        >>> board = Monitor()
-        >>> board.update({"a": 1})
-        True
-        >>> list(board.items())
-        [('a', 1)]
-        """
-        messages: dict[Any, Any] = self.get()
-        return messages.items()
-
-    def __len__(self) -> int:
-        """Return how many messages there are."""
-        return self._place.read(len, len)
-
-    def __contains__(self, key: Any) -> bool:
-        return self._place.read(lambda private: key in private, lambda shared: key in shared)
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the keys of one instant."""
-        return iter(self._place.read(list, list))
-
-    __hash__ = object.__hash__
-
-    @property
-    def __Message__(self) -> xmem_dict:
-        """The shared dict of the messages; who changes it asks no Security, and wakes waiters a tenth of a second late.
-
-        Ask for it anew after `publish`, which moves the messages.
-        """
-        return self._place.shared()
 
     # -- changing --------------------------------------------------------------------------------------------------
 
@@ -214,84 +146,46 @@ class Monitor:
             raise
         return answer
 
-    # -- waiting ---------------------------------------------------------------------------------------------------
+    # -- sealing ---------------------------------------------------------------------------------------------------
 
-    def wait(self, *keys: Any, timeout: float | None = None, since: int | None = None) -> bool:
-        """Sleep until one of these messages, or any if no key is given, is set or deleted.
+    def marshal(self, *, key: Any = None, max_size: int = MAX_SIZE) -> bytes:
+        """Return all messages of this instant as sealed bytes; see `marshal` below.
 
-        Args:
-            *keys: what matters.
-            timeout: for how many seconds at most; None: no limit.
-            since: a `moment`; what has changed after it counts, so that nothing is missed between two waits. If the
-                dict was reorganised since, that is taken for a change.
+        >>> there = Monitor()
+        >>> there.update({"a": 1, "b": (2, 3)})
+        True
+        >>> here = Monitor()
+        >>> here.unmarshal(there.marshal(key=bytes(32)), key=bytes(32))
+        True
+        >>> here.get()
+        {'a': 1, 'b': (2, 3)}
+        """
+        return marshal(self.get(), key=key, max_size=max_size)
+
+    def unmarshal(
+        self,
+        m_message: Any,
+        Operator: Any = "Undef",
+        *,
+        key: Any = None,
+        max_age: float | None = None,
+        max_size: int = MAX_SIZE,
+    ) -> Any:
+        """Merge the messages of sealed bytes into this Monitor, as `update` does, on behalf of an operator.
+
+        Args and what is raised are those of `unmarshal` below; nothing is changed then.
 
         Returns:
-            True; False if the time is over.
-
-        Raises:
-            ContainerGone: the Monitor was unlinked.
-            DomainEnded: the program that owns it has ended: nobody can change it any more.
-
-        Sleeps in the kernel, holds nothing meanwhile, and is woken by `update` and `delete`, in some 50 us. If the one
-        who changed a message was killed right after that, or changed ``__Message__`` himself, it is noticed within a
-        tenth of a second.
-
-        >>> board = Monitor()
-        >>> moment = board.moment
-        >>> board.update({"a": 1})
-        True
-        >>> board.wait("a", since=moment), board.wait("a", timeout=0.01)
-        (True, False)
+            True or what the Security gives, as `update` does.
         """
-        deadline = deadline_of(timeout)
-        watch = Watch(self._place.shared(), keys, since)
-        while not watch.has_changed(self._place.shared()):
-            left = left_of(deadline)
-            if left <= 0:
-                return False
-            watch.sleep(left)
-        return True
-
-    @property
-    def moment(self) -> int:
-        """What tells `wait` from where on changes count; it grows with each change, and is only good for that."""
-        return int(self._place.shared().map()[W_ROOT])
-
-    # -- looking ---------------------------------------------------------------------------------------------------
-
-    def get_str(self) -> str:
-        """Return a text with the messages, one a line, long ones cut, and what guards them.
-
-        >>> board = Monitor()
-        >>> board.update({"a": 1})
-        True
-        >>> print(board.get_str())
-        <Monitor 'Monitor', 1 message, no Security>
-          a: 1
-        """
-        messages = self.get()
-        lines = [f"  {key}: {_cut(repr(value))}" for key, value in messages.items()]
-        guard = "no Security" if self._security is None else repr(self._security)
-        return "\n".join([f"{self._head(len(messages))}, {guard}>", *lines])
-
-    def _head(self, count: int) -> str:
-        name = "" if self.name is None else f", name={self.name!r}"
-        return f"<Monitor {self._label!r}{name}, {count} message{'' if count == 1 else 's'}"
-
-    def __repr__(self) -> str:
-        return f"{self._head(len(self))}>"
-
-    @property
-    def security(self) -> Security | None:
-        """The Security that guards it, or None."""
-        return self._security
+        content = unmarshal(m_message, key=key, max_age=max_age, max_size=max_size)
+        try:
+            return self.update(content, Operator)
+        except (UnshareableValue, UnusableKey, RecursionError) as error:
+            # What can be in a message can be in a shared dict, but for keys of some thousand bytes and the like.
+            raise BadMessage.of(f"what is in it cannot be stored ({error!s:.120})") from error
 
     # -- names -----------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str | None:
-        """The public name under which `XME.attach` finds it, or None."""
-        return self._place.read(lambda _private: None, lambda shared: shared.name)
 
     def publish(self, name: str) -> Self:
         """Give it a public name, under which `XME.attach` finds it from any program of this user.
@@ -339,13 +233,56 @@ class Monitor:
         return copy.deepcopy(self.get(), memo)
 
 
-def _several(shared: xmem_dict, keys: tuple[Any, ...]) -> dict[Any, Any]:
-    root = shared.map()[W_ROOT]
-    found = {key: shared[key] for key in keys}
-    if shared.map()[W_ROOT] == root:
-        return found
-    with shared.atomic():
-        return {key: shared[key] for key in keys}
+def marshal(messages: Any, *, key: Any = None, max_size: int = MAX_SIZE) -> bytes:
+    """Return a dict of messages as sealed bytes: packed, compressed where that pays, encrypted and authenticated.
+
+    Args:
+        messages: a dict. In it may be None, numbers, text, bytes, lists, tuples, sets, dicts, dates and times, Decimal,
+            UUID, arrays and numpy's scalars, and shared lists, dicts and arrays, which go in as their content.
+        key: 32 bytes, or 64 hexadecimal digits, or several of those, of which the first seals; None: what the variable
+            XME_KEY has, else the user's key file, which is made at first use.
+        max_size: what the other side accepts.
+
+    Raises:
+        UnsealableValue: something else is in it, which is named; or it is too large.
+        BadKey: there is no usable key; says what to do.
+
+    Costs some 10 us, and 2 ms a megabyte.
+    """
+    from XME._monitor import keyring, sealing  # the import takes a tenth of a second, which few programs need
+
+    if not isinstance(messages, (dict, Mapping)):
+        msg = f"messages are a dict of them, and not a {type(messages).__name__}"
+        raise TypeError(msg)
+    return sealing.seal(dict(messages), keyring.keys_for(key), max_size)
+
+
+def unmarshal(
+    m_message: Any, *, key: Any = None, max_age: float | None = None, max_size: int = MAX_SIZE
+) -> dict[Any, Any]:
+    """Return the messages of sealed bytes. Arrays in them are read-only.
+
+    Args:
+        m_message: what `marshal` returned, here or on another machine.
+        key: as `marshal` has it; any of several may have sealed it.
+        max_age: for how many seconds after it was sealed it is good; None: for ever. Within that time whoever has
+            copied it can send it again.
+        max_size: how many bytes it may take, sealed as well as unpacked.
+
+    Raises:
+        BadMessage: it was altered or cut, it is too old or too large, it was sealed with another key, or it is no
+            message. Less than four times `max_size` of memory is taken in finding that out.
+        BadKey: there is no usable key; says what to do.
+        TypeError: it is not bytes.
+
+    Nothing in a message is executed: what is not data is refused.
+
+    >>> unmarshal(marshal({"a": 1}, key=bytes(32)), key=bytes(32))
+    {'a': 1}
+    """
+    from XME._monitor import keyring, sealing  # as above
+
+    return sealing.unseal(m_message, keyring.keys_for(key), max_age, max_size)
 
 
 def _put_all(shared: xmem_dict, content: dict[Any, Any]) -> None:
@@ -365,10 +302,6 @@ def _delete(shared: xmem_dict, keys: tuple[Any, ...]) -> None:
         for key in dict.fromkeys(keys):
             # A KeyError undoes the transaction.
             del shared[key]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _restored(cls: type[Monitor], messages: xmem_dict, security: Security | None, label: str) -> Monitor:

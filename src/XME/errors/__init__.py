@@ -27,10 +27,12 @@ from XME.errors._memory import (
     SharedMemoryFull,
     ShortLived,
 )
+from XME.errors._messages import BadKey, BadMessage, UnsealableValue
 from XME.errors._root import XMEError
 from XME.errors._values import UnshareableArgument, UnshareableResult, UnshareableValue, UnusableKey
 
 __all__ = [
+    "BadKey", "BadMessage", "UnsealableValue",
     "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock", "DomainEnded", "DomainFull",
     "LockTestFailed", "LockTimeout", "LockViolation", "MutexError", "NameTaken", "NameUnknown", "NotAuthorised",
     "RemoteError", "RowErrors", "RowTimeout", "SharedMemoryFull", "ShortLived", "UnshareableArgument",
