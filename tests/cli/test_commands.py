@@ -13,6 +13,9 @@ from tests.helpers import SHARED_MEMORY, xme_names
 from XME.__main__ import domain_reports, main
 from XME._core import names
 
+# What the command shows and sweeps is all that is there, other tests' programs too.
+pytestmark = pytest.mark.alone
+
 MAKE_ALL = """
 from XME._core import shared_mutex
 a = xmem_array(100_000)
