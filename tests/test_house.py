@@ -21,7 +21,7 @@ FLOORS = [
     {"_containers"},
     {"_pool", "_security", "Security", "Logputter", "ArrayOperator"},
     {"Executor", "_monitor", "Monitor"},
-    {"Manager"},
+    {"Manager", "_manager"},
     {"Engine"},
     {"__main__", "testing"},
 ]

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 from XME._core.callable_module import name_the_class
 from XME.Logputter import Logputter
 
-__all__ = ["Array", "ArrayOperator", "Entry", "ExecutionTable", "Injected", "Row", "inject"]
+__all__ = [
+    "Array", "ArrayOperator", "Entry", "ExecutionTable", "ForRow", "Injected", "Row", "call_row", "inject",
+    "tells_functions_end",
+]  # fmt: skip
 
 
 def _as_sequence(values: Any) -> Any:
@@ -170,6 +173,21 @@ class Injected(Enum):
 
     PRINT = "print"
     LOGOBJ = "logobj"
+    # Replaced by the object's own manager before anything starts.
+    MANAGER = "XMEManager"
+
+
+class ForRow:
+    """An argument of which each row gets one of its own, where it runs."""
+
+    __slots__ = ()
+
+    def of_row(self) -> Any:
+        """Give what the row gets."""
+        return self
+
+    def end_row(self) -> None:
+        """End, in what the row got, whatever is to end with the row."""
 
 
 def inject(
@@ -181,11 +199,34 @@ def inject(
     ((1,), {'print': <built-in function print>})
     """
     own = None if log is None else log.copy()
-    given = {Injected.PRINT: print if own is None else own.write_log, Injected.LOGOBJ: own}
-    return (
-        tuple([given[value] if isinstance(value, Injected) else value for value in args]),
-        {name: given[value] if isinstance(value, Injected) else value for name, value in kwargs.items()},
-    )
+    given: dict[Any, Any] = {Injected.PRINT: print if own is None else own.write_log, Injected.LOGOBJ: own}
+
+    def of_row(value: Any) -> Any:
+        if isinstance(value, Injected):
+            return given[value]
+        if isinstance(value, ForRow):
+            # One a row: it may stand among the keywords and, appended, in ``*args``.
+            return given.get(id(value)) or given.setdefault(id(value), value.of_row())
+        return value
+
+    return tuple(map(of_row, args)), {name: of_row(value) for name, value in kwargs.items()}
+
+
+def call_row(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log: Logputter | None
+) -> Any:
+    """Call a function with what XME gives to its row, and end that with it.
+
+    >>> call_row(lambda a, print: print is not None, (1,), {"print": Injected.PRINT}, None)
+    True
+    """
+    args, kwargs = inject(args, kwargs, log)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, ForRow):
+                value.end_row()
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +247,7 @@ class Entry:
     injects: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        markers = [None for value in (*self.args, *self.kwargs.values()) if isinstance(value, Injected)]
+        markers = [None for value in (*self.args, *self.kwargs.values()) if isinstance(value, Injected | ForRow)]
         object.__setattr__(self, "injects", bool(markers))
 
     @property
@@ -258,11 +299,19 @@ class ExecutionTable:
     timeout: float | None = None
     retries: int = 0
     progress: bool = False
+    # how often the guard is run again when its worker died, and what to call when the functions beside it have ended
+    guard_retries: int = 0
+    functions_done: Callable[[], None] | None = None
     # the number of rows, without the guard's
     row_count: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "row_count", sum([entry.rows for entry in self.entries]))
+
+    def tell_functions_end(self) -> None:
+        """Say that every row but the guard's has an outcome; whoever runs a table with a guard calls this."""
+        if self.functions_done is not None:
+            self.functions_done()
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -298,6 +347,12 @@ class ExecutionTable:
                 if entry.injects:
                     args, kwargs = inject(args, kwargs, self.log)
                 yield Row(entry.function, args, kwargs)
+
+
+def tells_functions_end(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark an ``execute(table)`` that runs the guard beside the rest, and calls ``table.functions_done`` in time."""
+    execute.tells_functions_end = True  # type: ignore[attr-defined] # functions take attributes
+    return execute
 
 
 name_the_class(__name__, "ArrayOperator", "Array")

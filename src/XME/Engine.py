@@ -19,6 +19,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+from XME._manager.serving import HasManager, run_guarded, with_manager
 from XME._pool.calling import Binder
 from XME._pool.cores import available_cores
 from XME._pool.foreign import ForeignRunner, slots_of
@@ -56,7 +57,7 @@ def _restore(cls: type[XME], token: str) -> XME:
     return known
 
 
-class XME:
+class XME(HasManager):
     """A table of functions that run over split arguments in worker processes.
 
     :param functions: the function table; ``fun`` runs the first, ``funs`` all, ``gfun`` takes the last as guard.
@@ -70,6 +71,7 @@ class XME:
         object with ``submit``; it is never shut down by this object.
     :param timeout: seconds for a whole call; RowTimeout carries what was finished by then.
     :param retries: how often a row is run again whose worker died.
+    :param xmemtable: the first content of the value table of ``xmem``, the XMEManager.
     :param progress: draw a bar with rows done, rate and time left.
     :param calling: "python" to leave ``*args`` as the caller wrote them (see :mod:`XME._pool.calling`).
     :raises TypeError: for wrong types, unknown options and a missing function.
@@ -114,6 +116,8 @@ class XME:
         self._token = uuid.uuid4().hex
         self._settle(functions, options, log, available_cores())
         self._take_over(executor)
+        if xmemtable is not None:
+            self._xmem = self._new_manager()
         self._show_header()
         _known[self._token] = self
 
@@ -126,6 +130,7 @@ class XME:
         self._cores = cores
         self._binders: list[Binder | None] = [None] * len(functions)
         self._closed = False
+        self._xmem = None
         self._clear_executor()
 
     def _clear_executor(self) -> None:
@@ -262,15 +267,16 @@ class XME:
         binder = self._binders[index]
         if binder is None:
             binder = self._binders[index] = Binder(self.functions[index], self._options.calling)
-        return binder.bind(args, kwargs)
+        entry = binder.bind(args, kwargs)
+        return with_manager(entry, self) if entry.injects else entry
 
     def _run(self, entries: tuple[Entry, ...], guard: Entry | None = None) -> tuple[Any, ...]:
         options = self._options
         table = ExecutionTable(entries, guard, self.logobj, options.timeout, options.retries, options.progress)
         self._check_open()
-        if guard is None and not table.row_count:
-            return ()
-        return tuple(self._current().execute(table))
+        if guard is None:
+            return tuple(self._current().execute(table)) if table.row_count else ()
+        return run_guarded(self._current(), table, self._xmem)
 
     # -- the executor --------------------------------------------------------------------------------------------
 
@@ -355,12 +361,14 @@ class XME:
     # makes a circle, which pickle closes only after the object itself exists.
     def __reduce__(self) -> Any:
         # No bar in a worker: several of them would draw over each other and over the caller's own.
-        options = replace(self._options, progress=False)
-        return _restore, (type(self), self._token), (self.functions, options, self.logobj, self._left_for_workers())
+        options = replace(self._options, progress=False, xmemtable=None)
+        state = self.functions, options, self.logobj, self._left_for_workers(), self._xmem
+        return _restore, (type(self), self._token), state
 
-    def __setstate__(self, state: tuple[Any, Options, Logputter | None, int]) -> None:
+    def __setstate__(self, state: tuple[Any, Options, Logputter | None, int, Any]) -> None:
         if "_options" not in self.__dict__:
-            self._settle(*state)
+            self._settle(*state[:-1])
+            self._xmem = state[-1]
 
     def __repr__(self) -> str:
         names = ", ".join(map(name_of, self.functions))

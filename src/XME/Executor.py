@@ -35,6 +35,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as _StandardExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,7 +51,7 @@ from XME._pool.futures import FutureRunner
 from XME._pool.progress import ProgressBar
 from XME._pool.results import Results
 from XME._pool.statistics import Statistics
-from XME.ArrayOperator import Array, Entry, ExecutionTable, name_of
+from XME.ArrayOperator import Array, Entry, ExecutionTable, name_of, tells_functions_end
 from XME.errors import CrewFailed, RowTimeout
 
 __all__ = ["Executor", "Statistics"]
@@ -117,6 +118,7 @@ class Executor(_StandardExecutor):
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
+    @tells_functions_end
     def execute(self, table: ExecutionTable) -> tuple[Any, ...]:
         """Run every row of an execution table and return their results in row order, the guard's last.
 
@@ -137,11 +139,11 @@ class Executor(_StandardExecutor):
         begun: list[tuple[Dispatcher, RunningCall]] = []
         waiters: list[tuple[Dispatcher, int]] = []
         try:
-            for place, entries, offset in self._divided(table, engine):
+            for place, part, entries, offset in self._divided(table, engine):
                 waiter = place.waiters.take()
                 waiters.append((place, waiter))
                 call = place.begin(
-                    table, entries, waiter, name=partial(_name, table, offset), deadline=deadline,
+                    part, entries, waiter, name=partial(_name, table, offset), deadline=deadline,
                     keep=partial(_keep, begun, place),
                 )  # fmt: skip
                 if call is None:
@@ -163,11 +165,12 @@ class Executor(_StandardExecutor):
 
     def _divided(
         self, table: ExecutionTable, engine: Dispatcher
-    ) -> Iterator[tuple[Dispatcher, tuple[Entry, ...], int]]:
+    ) -> Iterator[tuple[Dispatcher, ExecutionTable, tuple[Entry, ...], int]]:
         if table.guard is not None:
-            yield self._guard_dispatcher(), (table.guard,), table.row_count
+            restarting = replace(table, retries=max(table.retries, table.guard_retries))
+            yield self._guard_dispatcher(), restarting, (table.guard,), table.row_count
         if table.row_count:
-            yield engine, table.entries, 0
+            yield engine, table, table.entries, 0
 
     def _guard_dispatcher(self) -> Dispatcher:
         with self._lock:
@@ -185,7 +188,9 @@ class Executor(_StandardExecutor):
         try:
             for place, call in reversed(begun):
                 place.warm_up(call)
-                update = None if bar is None or place is self._beside_engine() else bar.update
+                if is_guard := place is (self._beside and self._beside._engine):
+                    table.tell_functions_end()
+                update = None if bar is None or is_guard else bar.update
                 others = [other for other, _ in begun if other is not place]
                 if not place.wait(call, deadline, update, others):
                     place.abort(call, lambda _row: _timed_out(table.timeout))
@@ -196,9 +201,6 @@ class Executor(_StandardExecutor):
             if bar is not None:
                 bar.close()
         return outcomes
-
-    def _beside_engine(self) -> Dispatcher | None:
-        return None if self._beside is None else self._beside._engine
 
     def _answer(self, table: ExecutionTable, outcomes: list[Any]) -> tuple[Any, ...]:
         if Failure not in set(map(type, outcomes)):

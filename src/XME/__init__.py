@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from XME.Engine import XME, build
     from XME.errors import (
         BadSegment,
+        CallErrors,
         CallingWarning,
         ContainerGone,
         CrewFailed,
         Deadlock,
         DomainEnded,
         DomainFull,
+        GuardDied,
         LockTimeout,
+        ManagerRefuses,
         MutexError,
         NameTaken,
         NameUnknown,
@@ -43,11 +46,13 @@ if TYPE_CHECKING:
         XMEError,
     )
     from XME.Logputter import Logputter as Logger
+    from XME.Manager import HeartJump, XMEGuard, XMEManager
 
 _ERRORS = (
-    "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock", "DomainEnded", "DomainFull",
-    "LockTimeout", "MutexError", "NameTaken", "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout",
-    "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
+    "BadSegment", "CallErrors", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock", "DomainEnded",
+    "DomainFull", "GuardDied", "LockTimeout", "ManagerRefuses", "MutexError", "NameTaken", "NameUnknown",
+    "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument",
+    "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
 )  # fmt: skip
 _MODULES = ("ArrayOperator", "Executor", "Logputter", "Monitor", "Security", "errors")
 # Loaded when first asked for: a worker that is started anew needs few of them, and pays for each it imports.
@@ -61,15 +66,19 @@ _PLACES = {
     "xmem_list": ("_containers.shared_list", "xmem_list"),
     "xmem_object": ("_containers.shared_object", "xmem_object"),
     "attach": ("_containers.by_name", "attach"),
+    "XMEManager": ("Manager", "XMEManager"),
+    "XMEGuard": ("Manager", "XMEGuard"),
+    "HeartJump": ("Manager", "HeartJump"),
     **{name: ("errors", name) for name in _ERRORS},
 }
 
 __all__ = [
-    "XME", "Array", "ArrayOperator", "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock",
-    "DomainEnded", "DomainFull", "Executor", "LockTimeout", "Logger", "Logputter", "Monitor", "MutexError",
-    "NameTaken", "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security",
-    "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
-    "attach", "build", "errors", "xmem_array", "xmem_dict", "xmem_list", "xmem_object",
+    "XME", "Array", "ArrayOperator", "BadSegment", "CallErrors", "CallingWarning", "ContainerGone", "CrewFailed",
+    "Deadlock", "DomainEnded", "DomainFull", "Executor", "GuardDied", "HeartJump", "LockTimeout", "Logger", "Logputter",
+    "ManagerRefuses", "Monitor", "MutexError", "NameTaken", "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors",
+    "RowTimeout", "Security", "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied",
+    "WorkerTraceback", "XMEError", "XMEGuard", "XMEManager", "attach", "build", "errors", "xmem_array", "xmem_dict",
+    "xmem_list", "xmem_object",
 ]  # fmt: skip
 
 

@@ -266,12 +266,10 @@ def test_a_wrong_call_is_python_own_type_error(args, kwargs, message):
 
 
 @pytest.mark.parametrize("name", ["XMEManager", "XMEManger"])
-def test_a_manager_cannot_be_given_yet_but_passed(name):
+def test_a_manager_is_given_where_none_was_passed(name):
     needs = make(f"{name}")
-    with pytest.raises(NotImplementedError, match=f"{name}=..."):
-        bind(needs, (), {})
+    assert bind(needs, (), {}).kwargs == bind(make(f"{name}=None"), (), {}).kwargs == {name: Injected.MANAGER}
     assert run(bind(needs, (), {name: 1})) == run(bind(needs, (1,), {})) == {name: 1}
-    assert run(bind(make(f"{name}=None"), (), {})) == {name: None}
 
 
 def test_calnum_makes_rows_without_an_array():

@@ -4,7 +4,7 @@ Every rule is applied here and nowhere else:
 
 1. ``calnum=n`` is the number of rows, unless the function itself has a parameter of that name.
 2. ``kwargs={...}`` for a parameter ``**kwargs`` is merged into the keywords.
-3. ``print`` and ``logobj`` are given to functions that name them, unless the caller gave his own.
+3. ``print``, ``logobj`` and ``XMEManager`` are given to functions that name them, unless the caller gave his own.
 4. What is missing, unknown or given twice is Python's own TypeError, raised by Python, under the function's name.
 5. Of a function with ``*args`` and keyword-only parameters, the values that were given or injected come by name and
    are appended to ``args`` in the order of the signature; defaults never are. ``calling="python"`` turns that off.
@@ -19,17 +19,17 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 from XME.ArrayOperator import Array, Entry, Injected, count_rows, name_of
 from XME.errors import CallingWarning
 
-# The names that XME gives to functions. Those with None are reserved: nothing can be given for them yet.
-INJECTABLE: Final[dict[str, Injected | None]] = {
+# The names that XME gives to functions; the manual once spells the manager in another way.
+INJECTABLE: Final[dict[str, Injected]] = {
     "print": Injected.PRINT,
     "logobj": Injected.LOGOBJ,
-    "XMEManager": None,
-    "XMEManger": None,
+    "XMEManager": Injected.MANAGER,
+    "XMEManger": Injected.MANAGER,
 }
 
 _UNSET: Final = object()
@@ -93,8 +93,7 @@ class _Wanted(NamedTuple):
     name: str
     place: int | None
     positional_only: bool
-    marker: Injected | None
-    is_required: bool
+    marker: Injected
 
 
 class Binder:
@@ -127,7 +126,7 @@ class Binder:
         self._calnum_is_ours = all(parameter.name != "calnum" for parameter in named)
         places = {parameter.name: place for place, parameter in enumerate(self._positional)}
         self._wanted = [
-            _Wanted(p.name, places.get(p.name), p.kind is p.POSITIONAL_ONLY, INJECTABLE[p.name], p.default is p.empty)
+            _Wanted(p.name, places.get(p.name), p.kind is p.POSITIONAL_ONLY, INJECTABLE[p.name])
             for p in named
             if p.name in INJECTABLE
         ]
@@ -137,7 +136,6 @@ class Binder:
 
         :raises TypeError: in Python's words, if arguments are missing, unknown or given twice.
         :raises ValueError: if the Arrays or ``calnum`` contradict each other.
-        :raises NotImplementedError: if the function cannot do without something that XME does not give yet.
         """
         keywords = dict(kwargs)
         calnum = _checked_calnum(keywords.pop("calnum", None)) if self._calnum_is_ours else None
@@ -177,13 +175,10 @@ class Binder:
             keywords[key] = item
 
     def _inject(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
-        for name, place, positional_only, marker, is_required in self._wanted:
+        for name, place, positional_only, marker in self._wanted:
             if (place is not None and place < len(args)) or (name in keywords and not positional_only):
                 continue
-            if marker is None:
-                if is_required:
-                    self._refuse(name)
-            elif place is not None and positional_only:
+            if place is not None and positional_only:
                 args = self._inject_at(place, marker, args)
             else:
                 keywords[name] = marker
@@ -193,13 +188,6 @@ class Binder:
         between = [parameter.default for parameter in self._positional[len(args) : place]]
         # A required parameter in between is missing, and the call of the stub says so.
         return args if inspect.Parameter.empty in between else (*args, *between, marker)
-
-    def _refuse(self, name: str) -> NoReturn:
-        message = (
-            f"{self.name}() needs {name!r}, which this version of XME does not give to functions yet: "
-            f"pass one of your own ({name}=...) or give the parameter a default"
-        )
-        raise NotImplementedError(message)
 
     def _append(
         self, args: tuple[Any, ...], keywords: dict[str, Any], bound: dict[str, Any], given: set[str]

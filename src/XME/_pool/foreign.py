@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from XME._pool.progress import ProgressBar
-from XME.ArrayOperator import Entry, ExecutionTable, inject
+from XME.ArrayOperator import Entry, ExecutionTable, call_row, tells_functions_end
 from XME.errors import RemoteError, RowErrors, RowTimeout
 from XME.Logputter import Logputter
 
@@ -25,8 +25,7 @@ class ForeignStatistics:
 
 def run_row(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log: Logputter | None) -> Any:
     """Run one row where the executor wants it; print and logobj are made there."""
-    args, kwargs = inject(args, kwargs, log)
-    return function(*args, **kwargs)
+    return call_row(function, args, kwargs, log)
 
 
 def slots_of(executor: Any) -> int | None:
@@ -101,6 +100,7 @@ class ForeignRunner:
         """Forget finished calls: the counts begin again."""
         self._statistics = ForeignStatistics()
 
+    @tells_functions_end
     def execute(self, table: ExecutionTable) -> tuple[Any, ...]:
         """Run all rows and give their results in order, the guard's last.
 
@@ -159,13 +159,20 @@ class _Call:
     def wait(self) -> None:
         bar = ProgressBar(self.total) if self.table.progress else None
         try:
+            self._tell_functions_end()
             while len(self.results) + len(self.failures) < self.total:
                 self._take(self._next())
+                self._tell_functions_end()
                 if bar is not None:
                     bar.update(len(self.results) + len(self.failures))
         finally:
             if bar is not None:
                 bar.close()
+
+    def _tell_functions_end(self) -> None:
+        rows = self.table.row_count
+        if self.table.guard is not None and sum(row < rows for row in (*self.results, *self.failures)) == rows:
+            self.table.tell_functions_end()
 
     def _next(self) -> int:
         try:

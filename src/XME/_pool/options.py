@@ -46,9 +46,7 @@ class Options:
         _check_choice("calling", self.calling, get_args(Calling))
         if self.start_method is not None:
             _check_choice("start_method", self.start_method, tuple(multiprocessing.get_all_start_methods()))
-        if self.xmemtable is not None:
-            message = "xmemtable needs XMEManager, which this version of XME has not got: pass things as arguments"
-            raise NotImplementedError(message)
+        _check_table(self.xmemtable)
 
 
 def _check_bool(name: str, value: Any) -> None:
@@ -77,6 +75,12 @@ def _check_timeout(timeout: Any) -> None:
         raise TypeError(message)
     if not 0 < seconds < math.inf:
         raise ValueError(message)
+
+
+def _check_table(table: Any) -> None:
+    if table is not None and not isinstance(table, Mapping):
+        message = f"xmemtable is a dict, the first content of the XMEManager's value table, not {table!r}"
+        raise TypeError(message)
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -167,9 +167,9 @@ class Call:
                 if keywords:
                     kwargs = {**common, **{name: next(values) for name, values in keywords.items()}}
                 if entry.injects:
-                    from XME.ArrayOperator import inject  # few functions ask for it
+                    from XME.ArrayOperator import call_row  # few functions ask for it
 
-                    result = function(*(given := inject(args, kwargs, self._log))[0], **given[1])
+                    result = call_row(function, args, kwargs, self._log)
                 else:
                     result = function(*args, **kwargs)
                 self._store(row, result)

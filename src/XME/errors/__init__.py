@@ -8,8 +8,11 @@ one of that class, so that ``except MemoryError`` or ``except TimeoutError`` cat
 from __future__ import annotations
 
 from XME.errors._calls import (
+    CallErrors,
     CallingWarning,
     CrewFailed,
+    GuardDied,
+    ManagerRefuses,
     RemoteError,
     RowErrors,
     RowTimeout,
@@ -32,11 +35,11 @@ from XME.errors._root import XMEError
 from XME.errors._values import UnshareableArgument, UnshareableResult, UnshareableValue, UnusableKey
 
 __all__ = [
-    "BadKey", "BadMessage", "UnsealableValue",
-    "BadSegment", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock", "DomainEnded", "DomainFull",
-    "LockTestFailed", "LockTimeout", "LockViolation", "MutexError", "NameTaken", "NameUnknown", "NotAuthorised",
-    "RemoteError", "RowErrors", "RowTimeout", "SharedMemoryFull", "ShortLived", "UnshareableArgument",
-    "UnshareableResult", "UnshareableValue", "UnusableKey", "WorkerDied", "WorkerTraceback", "XMEError",
+    "BadKey", "BadMessage", "BadSegment", "CallErrors", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock",
+    "DomainEnded", "DomainFull", "GuardDied", "LockTestFailed", "LockTimeout", "LockViolation", "ManagerRefuses",
+    "MutexError", "NameTaken", "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout",
+    "SharedMemoryFull", "ShortLived", "UnsealableValue", "UnshareableArgument", "UnshareableResult", "UnshareableValue",
+    "UnusableKey", "WorkerDied", "WorkerTraceback", "XMEError",
 ]  # fmt: skip
 
 # They are known by where users find them, also in tracebacks.

@@ -127,5 +127,71 @@ def _rebuild_group(message: str, exceptions: list[Exception], fields: dict[str, 
     return group
 
 
+class GuardDied(XMEError, RuntimeError):
+    """A call's guard died while on it, so it ran wholly, partly or not at all.
+
+    Fields: ``number`` (of the call in its buffer), ``function``, ``operator``.
+    """
+
+    number: int
+    function: str
+    operator: str
+
+    @classmethod
+    def of(cls, number: int, function: str, operator: str) -> GuardDied:
+        """Make the error from the call's number in its buffer, its function's name, and who appended it."""
+        message = (
+            f"whoever ran call {number}, {function} for {operator}, died or was interrupted in the middle of it: it "
+            "ran wholly, partly or not at all, and is not run again; methods of an xmem_object are safe from that"
+        )
+        return cls(message, number=number, function=function, operator=operator)
+
+
+class ManagerRefuses(XMEError, ValueError):
+    """An XMEManager was asked for what makes no sense. Field: ``function``."""
+
+    function: str
+
+    @classmethod
+    def of(cls, function: str, why: str) -> ManagerRefuses:
+        """Make the error from what was called and what to do instead."""
+        return cls(f"{function} is not done: {why}", function=function)
+
+
+class CallErrors(ExceptionGroup):
+    """Calls that were appended have failed, and nobody has fetched that.
+
+    Fields: ``failures`` (call number -> exception), ``results`` (row -> result, where gfun raises this).
+    """
+
+    failures: dict[int, Exception]
+    results: dict[int, Any] | None = None
+
+    @classmethod
+    def of(cls, failures: dict[int, Exception]) -> CallErrors:
+        """Make the group from the failed calls."""
+        count = len(failures)
+        message = f"{count} appended call{'s' if count > 1 else ''} failed, and nobody has fetched that with get()"
+        group = cls(message, list(failures.values()))
+        group.failures = dict(failures)
+        return group
+
+    def __reduce__(self) -> Any:
+        return _rebuild_calls, (self.message, list(self.exceptions), self.__dict__)
+
+    def derive(self, excs: Any) -> CallErrors:  # type: ignore[override] # the overloads are for any exception group
+        """Keep the class when ``split`` or ``except*`` takes a part."""
+        part = CallErrors(self.message, excs)
+        part.results = self.results
+        part.failures = {number: error for number, error in self.failures.items() if error in part.exceptions}
+        return part
+
+
+def _rebuild_calls(message: str, exceptions: list[Exception], fields: dict[str, Any]) -> CallErrors:
+    group = CallErrors(message, exceptions)
+    group.__dict__.update(fields)
+    return group
+
+
 class CallingWarning(UserWarning):
     """A keyword was also appended to ``*args``, as the manual has it; ``calling="python"`` turns that off."""

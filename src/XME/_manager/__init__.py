@@ -1,0 +1,1 @@
+"""What XMEManager is made of: the ring of calls, their buffer, beats, the guard's loop."""
