@@ -181,8 +181,8 @@ class Monitor(Board):
         content = unmarshal(m_message, key=key, max_age=max_age, max_size=max_size)
         try:
             return self.update(content, Operator)
-        except (UnshareableValue, UnusableKey, RecursionError) as error:
-            # What can be in a message can be in a shared dict, but for keys of some thousand bytes and the like.
+        except (UnshareableValue, UnusableKey, RecursionError, ValueError) as error:
+            # What can be in a message can be in a shared dict, but for keys of a megabyte and the like.
             raise BadMessage.of(f"what is in it cannot be stored ({error!s:.120})") from error
 
     # -- names -----------------------------------------------------------------------------------------------------

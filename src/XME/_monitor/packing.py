@@ -40,7 +40,7 @@ SETS: Final = frozenset({_SET, _FROZENSET})
 _KINDS: Final = frozenset("biufcSUmMV")
 _PAIR = struct.Struct("<dd")
 _LONGEST_DTYPE: Final = 1 << 16
-# What msgpack goes down to.
+# So deep a message may be nested for certain; each version of msgpack has a limit of its own above that.
 DEEPEST: Final = 500
 # Lone surrogates are text too.
 _SURROGATES: Final = "surrogatepass"
