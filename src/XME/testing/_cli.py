@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         report = _report(options)
-    except (ValueError, LockTestFailed) as error:
+    except (ValueError, ModuleNotFoundError, LockTestFailed) as error:
         print(f"locktest: {error}", file=sys.stderr)
         return 2
     print(report)
@@ -91,6 +92,8 @@ def _report(options: argparse.Namespace) -> Report:
     if options.token:
         msg = f"what is {options.token!r}? only `replay` takes a second argument"
         raise ValueError(msg)
+    # So that `multiprocessing:Lock` makes a lock that can be handed to these workers.
+    multiprocessing.set_start_method(options.start_method, force=True)
     make_lock, spec = find(options.make_lock), _spec(options)
     shared: dict[str, Any] = {"start_method": options.start_method, "handed_over": options.handed_over}
     shared |= {name: find(getattr(options, name)) for name in ("cleanup", "verify") if getattr(options, name)}

@@ -10,6 +10,7 @@ import contextlib
 import enum
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -152,11 +153,16 @@ class Crew:
         context = multiprocessing.get_context(self.start_method)
         pairs = [context.Pipe() for _ in group]
         life = self._lives.get(group[0], 0)
-        job = _worker.Job(self.make_lock, group, life, os.getpid(), self.lock, self.gates, self.verify)
+        alone = None if self.threads or self.lock is not None else self.start_method
+        job = _worker.Job(self.make_lock, group, life, os.getpid(), self.lock, self.gates, self.verify, alone)
         process: Any = context.Process(  # type: ignore[attr-defined]
             target=_worker.main, args=(job, [theirs for _, theirs in pairs]), name=f"lock worker {group[0]}"
         )
-        process.start()
+        try:
+            process.start()
+        except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
+            # What cannot travel to a new process says so in many ways.
+            raise LockTestFailed.of(group[0], f"it cannot be started by {self.start_method}: {error}") from error
         self.sessions.append(process.pid)
         for worker, (mine, theirs) in zip(group, pairs, strict=True):
             theirs.close()

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from XME.testing._lab import Lab, Options
+from XME.testing._lab import Lab, Options, require_count
 from XME.testing._plan import Plan, Token
 from XME.testing._report import Report
 from XME.testing._spec import LockSpec, Strategy
 from XME.testing._steps import Explorer
-from XME.testing._strategies import Search, usual
+from XME.testing._strategies import Search, has_hypothesis, usual
 
 
 def base_plan(spec: LockSpec, workers: int, rounds: int) -> Plan:
@@ -48,6 +48,9 @@ def explore_lock(
 
     Raises:
         LockTestFailed: the workers themselves do not work.
+        ModuleNotFoundError: the strategy is Hypothesis', which is not installed.
+        TypeError: make_lock makes nothing, or spec is none.
+        ValueError: a number is below 1.
 
     >>> from XME.testing._broken import CheckThenSet
     >>> report = explore_lock(CheckThenSet, LockSpec.mutex(), strategy=Strategy.exhaustive(1), start_method="fork")
@@ -55,9 +58,18 @@ def explore_lock(
     True
     """
     wanted = Options(**options)
+    require_count("runs", runs)
+    require_count("rounds", rounds)
     chosen = strategy or usual()
+    if chosen.name == "hypothesis" and not has_hypothesis():
+        raise ModuleNotFoundError(
+            "Strategy.hypothesis() needs Hypothesis: `pip install hypothesis`, or Strategy.pct(), which needs nothing"
+        )
+    lab = Lab(make_lock, spec, 1, f"explore_lock, {chosen.name}", wanted)
     count = workers or (3 if spec.read_write else spec.permits + 1)
-    with Lab(make_lock, spec, count, f"explore_lock, {chosen.name}", wanted) as lab:
+    require_count("workers", count)
+    lab.crew.workers = count
+    with lab:
         search = Search(Explorer(lab), chosen, runs, time.monotonic() + budget_s)
         plan = search.find(base_plan(spec, count, rounds))
         lab.report.notes += search.notes

@@ -11,7 +11,7 @@ from typing import Any
 from XME.testing._crew import Hand, State
 from XME.testing._drills import drills_for
 from XME.testing._event import GIVING, TAKING, Kind, Op
-from XME.testing._lab import Lab, Options
+from XME.testing._lab import Lab, Options, require_count
 from XME.testing._report import Report
 from XME.testing._spec import Faults, LockSpec
 from XME.testing._stage import RELEASE_OF, Stage
@@ -105,7 +105,8 @@ def check_lock(
 
     Raises:
         LockTestFailed: the workers themselves do not work.
-        ValueError: the faults contradict the specification.
+        TypeError: make_lock makes nothing, or spec is none.
+        ValueError: the faults contradict the specification, or a number is below 1.
 
     >>> import threading
     >>> spec = LockSpec.mutex(between="threads")
@@ -113,10 +114,13 @@ def check_lock(
     True
     """
     wanted = Options(**options)
+    for name, count in {"workers": workers, "rounds": rounds, "repeats": repeats}.items():
+        require_count(name, count)
     faults = Faults() if faults is None else faults
+    lab = Lab(make_lock, spec, workers, "check_lock", wanted)
     kills = faults.kills(spec, workers * rounds)
-    need = max([workers, *(drill.workers for drill in drills_for(spec))])
-    with Lab(make_lock, spec, need, "check_lock", wanted) as lab:
+    lab.crew.workers = max([workers, *(drill.workers for drill in drills_for(spec))])
+    with lab:
         for drill in drills_for(spec):
             lab.play(f"the drill {drill.name!r}", drill.play, drill.workers)
             if lab.report.violations and not all_failures:

@@ -49,6 +49,25 @@ class Options:
     checkers: tuple[Checker, ...] = CHECKERS
 
 
+def require_count(name: str, count: int) -> None:
+    """Refuse a number of workers, rounds or runs that would test nothing (ValueError)."""
+    if count < 1:
+        msg = f"{name}={count}: at least 1, or nothing is tested"
+        raise ValueError(msg)
+
+
+def _require(make_lock: Any, spec: Any, options: Options) -> None:
+    if not callable(make_lock):
+        msg = f"make_lock is what makes the lock in each worker, a function or a class, and not a lock: {make_lock!r}"
+        raise TypeError(msg)
+    if not isinstance(spec, LockSpec):
+        msg = f"spec is a LockSpec, such as LockSpec.mutex(), and not {spec!r}"
+        raise TypeError(msg)
+    if any(isinstance(checker, (str, type)) for checker in options.checkers):
+        msg = f"checkers are objects, such as MutualExclusion(), and not {options.checkers!r}"
+        raise TypeError(msg)
+
+
 class Lab:
     """A crew for several runs, and the report on them; a context that ends everything."""
 
@@ -56,9 +75,7 @@ class Lab:
         self, make_lock: Callable[..., Any], spec: LockSpec, workers: int, mode: str, options: Options
     ) -> None:
         """Nothing is started yet."""
-        if workers < 1:
-            msg = f"workers={workers}: at least one must use the lock"
-            raise ValueError(msg)
+        _require(make_lock, spec, options)
         self.make_lock = make_lock
         self.spec = spec
         self.options = options

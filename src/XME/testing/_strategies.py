@@ -19,9 +19,14 @@ _SHRINK_S = 20.0
 _KILLS = 0.4
 
 
+def has_hypothesis() -> bool:
+    """True if it is installed."""
+    return importlib.util.find_spec("hypothesis") is not None
+
+
 def usual() -> Strategy:
     """Hypothesis if it is installed, else PCT."""
-    return Strategy.hypothesis() if importlib.util.find_spec("hypothesis") else Strategy.pct()
+    return Strategy.hypothesis() if has_hypothesis() else Strategy.pct()
 
 
 @dataclass

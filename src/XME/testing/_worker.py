@@ -45,6 +45,8 @@ class Job:
     lock: Any = None
     gates: tuple[str, ...] = ()
     verify: Callable[[Any], None] | None = None
+    # If each worker is a process that makes its lock itself: how it was started.
+    alone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,28 @@ class Host:
             self._users += 1
             if self._lock is None:
                 made = self.job.lock if self.job.lock is not None else make_in(self.job.make_lock, setup.room)
-                self._lock = adapt(made)
+                adapted = adapt(made)
+                self._require(made, adapted, setup)
+                self._lock = adapted
                 if setup.stepped:
                     _gates.install(_gates.files_of(self._lock, self.job.gates))
             return self._lock
+
+    def _require(self, made: Any, adapted: Adapted, setup: Setup) -> None:
+        """Refuse a lock of which what is found would be true, and mean nothing (TypeError)."""
+        if setup.shared_read and adapted.take_read is None:
+            msg = f"{type(made).__name__} has no acquire_read and release_read, so it is no reader-writer lock"
+            raise TypeError(msg)
+        home = type(adapted.lock).__module__
+        # A forked worker may have inherited one, unless it called multiprocessing itself.
+        makes_new = getattr(self.job.make_lock, "__module__", "") == "multiprocessing.context"
+        is_new = home == "multiprocessing.synchronize" and (makes_new or self.job.alone != "fork")
+        if self.job.alone and (is_new or home in {"threading", "_thread"}):
+            msg = (
+                f"each worker is a process and has made a {type(adapted.lock).__name__} of its own, which no other "
+                "sees: handed_over=True for a lock of multiprocessing's, between='threads' for one of threading's"
+            )
+            raise TypeError(msg)
 
     def leave(self) -> None:
         """Close the lock with the last actor that has used it."""

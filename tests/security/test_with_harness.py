@@ -1,0 +1,154 @@
+"""Every lock type, tested as anybody tests his own: real processes, all operators, kills, drawn by Hypothesis."""
+
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.security import faces
+from XME import Security
+from XME.testing import Faults, LockSpec, Strategy, check_lock, crash_sweep, explore_lock
+
+KINDS = [Security.MUTEX, Security.AUTHORISATION, Security.READWRITE, Security.SPIN]
+# A busy machine's time; the storm measures how soon it is in fact.
+SOON = {"recover_s": 5.0, "stuck_s": 5.0}
+OPERATORS = st.lists(st.one_of(st.just(Security.ADMIN), st.text(max_size=3), st.integers()), min_size=1, max_size=4)
+KEEPS = {"depth": 3, "reentrant": True, "owner_only": True}
+
+
+def spec_of(kind, **promises):
+    make = LockSpec.reader_writer if kind == Security.READWRITE else LockSpec.mutex
+    return make(**KEEPS, **SOON, **promises)
+
+
+def runs(default):
+    return settings(max_examples=default, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def free(kind, operators, workers, rounds, seed, kill):
+    faces.set_up(kind, operators)
+    faults = Faults(kill=kill, stop_continue=0.01, pause_s=(0, 0.001))
+    spec = spec_of(kind, on_crash="recovers")
+    check_lock(
+        faces.make_face, spec, workers=workers, rounds=rounds, seed=seed, faults=faults, start_method="fork"
+    ).raise_if_failed()
+
+
+@runs(2)
+@given(st.sampled_from(KINDS), OPERATORS, st.integers(2, 4), st.integers(0, 1000))
+def test_it_keeps_its_promises_at_full_speed_with_kills_and_stops(kind, operators, workers, seed):
+    free(kind, operators, workers, 10, seed, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@runs(60)
+@given(st.sampled_from(KINDS), OPERATORS, st.integers(2, 6), st.integers(5, 40), st.integers(0, 1000))
+def test_it_keeps_them_also_in_long_runs_of_many(kind, operators, workers, rounds, seed):
+    free(kind, operators, workers, rounds, seed, 0.05)
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
+def test_the_next_owner_and_nobody_else_is_told_who_died(kind):
+    faces.set_up(kind, ["a", "b", "c"])
+    spec = LockSpec.mutex(depth=3, reentrant=True, on_crash="notifies", **SOON)
+    check_lock(faces.make_told, spec, workers=3, rounds=10, start_method="fork").raise_if_failed()
+
+
+GATES = ("XME.Security", "XME._security.gate", "XME._core.guarded", "XME._core.mutex", "XME._core.rwlock",
+         "XME._core.recovery")  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_it_survives_a_kill_at_every_line(kind):
+    faces.set_up(kind, ["a", "b", "c"])
+    spec = spec_of(kind, on_crash="recovers")
+    crash_sweep(faces.make_face, spec, start_method="fork", gates=GATES).raise_if_failed()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_no_chosen_schedule_breaks_it(kind):
+    faces.set_up(kind, ["a", "b", "c"])
+    spec = spec_of(kind, on_crash="recovers")
+    explore_lock(
+        faces.make_face, spec, strategy=Strategy.hypothesis(), runs=150, start_method="fork", gates=GATES
+    ).raise_if_failed()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_it_is_one_between_threads_too(kind):
+    faces.set_up(kind, ["a", "b", "c"])
+    spec = spec_of(kind, between="threads")
+    check_lock(faces.make_face, spec, workers=3, rounds=20, start_method="fork").raise_if_failed()
+
+
+# -- settings that change while others wait ----------------------------------------------------------------------
+
+CHANGES = st.lists(
+    st.one_of(
+        st.tuples(st.just("update_lock"), st.sampled_from([*KINDS, Security.DISABLE])),
+        st.tuples(st.just("authorize"), st.sampled_from(["a", "b"])),
+        st.tuples(st.just("registe"), st.sampled_from(["a", "b"])),
+        st.tuples(st.just("WaitTime"), st.sampled_from([0, 0.01, 5])),
+        st.tuples(st.just("MuteTime"), st.sampled_from([0, 0.01])),
+    ),
+    max_size=8,
+)
+
+
+def may(settings_now, operator):
+    kind, authorised, registered = settings_now
+    if kind == Security.AUTHORISATION:
+        return operator in authorised
+    return operator == registered if kind == Security.READWRITE else True
+
+
+@runs(40)
+@given(st.sampled_from(KINDS), CHANGES)
+def test_who_waits_is_judged_by_what_counts_in_the_end(kind, changes):
+    """One holds it, two wait without a limit, settings change: the holder keeps it, and each waiter gets his due."""
+    lock = Security.Security(kind)
+    lock.MuteTime(0.01)
+    lock.acquire(lock.ADMIN)
+    answers = {}
+
+    def wait(operator):
+        answers[operator] = lock.acquire(operator, 5)
+        if answers[operator] is True:
+            answers["released", operator] = lock.release(operator)
+
+    waiters = [threading.Thread(target=wait, args=(operator,), daemon=True) for operator in ("a", "b")]
+    for waiter in waiters:
+        waiter.start()
+    now = [kind, {Security.ADMIN}, Security.ADMIN]
+    was_open = False
+    for name, value in changes:
+        getattr(lock, name)(value)
+        if name == "update_lock":
+            now[0] = value
+        elif name == "authorize":
+            now[1].add(value)
+        elif name == "registe":
+            now[2] = value
+        # A DISABLE lets anybody through while it lasts.
+        was_open = was_open or now[0] == Security.DISABLE
+    # Whatever it is called now, who has it gives it back.
+    assert lock.release(lock.ADMIN) is True
+    for waiter, operator in zip(waiters, ("a", "b"), strict=True):
+        if may(now, operator):
+            waiter.join(10)
+            assert answers[operator] is True
+            assert answers["released", operator] is True
+        elif not was_open:
+            assert answers.get(operator) is None
+    # Those who may not are let go.
+    lock.update_lock(Security.MUTEX)
+    for waiter in waiters:
+        waiter.join(10)
+        assert not waiter.is_alive()
+    assert lock.statistics().holder is None

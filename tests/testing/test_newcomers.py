@@ -1,0 +1,100 @@
+"""What somebody gets who uses the harness wrongly: a sentence that says what to do, and never a pass."""
+
+import importlib.util
+import multiprocessing
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.testing import locks
+from XME.errors import LockTestFailed
+from XME.testing import LockSpec, Strategy, check_lock, explore_lock
+
+FEW = {"workers": 2, "rounds": 3}
+THREADS = LockSpec.mutex(between="threads")
+
+
+class Typo:
+    def acquire(self, timeout_s):
+        return self.no_such_attribute
+
+    def release(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("make_lock", "options", "says"),
+    [
+        (multiprocessing.Lock, {"start_method": "fork"}, "handed_over=True"),
+        (locks.mp_lock, {}, "handed_over=True"),
+        (threading.Lock, {"start_method": "fork"}, "between='threads'"),
+        (multiprocessing.Lock, {"handed_over": True}, "spawn"),
+        (lambda: locks.fails(), {}, "must be importable"),  # noqa: PLW0108 - it cannot travel
+        (object, {"start_method": "fork"}, "adapt(lock, acquire="),
+        (locks.fails, {"start_method": "fork"}, "no such lock"),
+    ],
+)
+def test_a_lock_that_cannot_be_tested_like_that_is_not_tested(make_lock, options, says, monkeypatch):
+    # Whatever the platform's default is.
+    monkeypatch.setattr(
+        multiprocessing.context._default_context, "_actual_context", multiprocessing.get_context("fork")
+    )
+    with pytest.raises(LockTestFailed) as caught:
+        check_lock(make_lock, LockSpec.mutex(), **FEW, **options)
+    assert says in str(caught.value)
+
+
+def test_a_lock_without_readers_is_no_reader_writer_lock():
+    with pytest.raises(LockTestFailed, match="no acquire_read"):
+        check_lock(threading.Lock, LockSpec.reader_writer(between="threads"), start_method="fork", **FEW)
+
+
+def test_what_is_no_maker_or_no_specification_is_refused_before_anything_starts():
+    with pytest.raises(TypeError, match="a function or a class, and not a lock"):
+        check_lock(threading.Lock(), THREADS)
+    with pytest.raises(TypeError, match=r"LockSpec\.mutex\(\), and not 'mutex'"):
+        check_lock(threading.Lock, "mutex")
+    with pytest.raises(TypeError, match=r"MutualExclusion\(\)"):
+        check_lock(threading.Lock, THREADS, checkers=["MutualExclusion"])
+    for options in ({"workers": 0}, {"rounds": 0}, {"repeats": 0}):
+        with pytest.raises(ValueError, match="nothing is tested"):
+            check_lock(threading.Lock, THREADS, **options)
+    with pytest.raises(ValueError, match="nothing is tested"):
+        explore_lock(threading.Lock, THREADS, runs=0)
+
+
+def test_a_lock_that_only_raises_does_not_pass():
+    report = check_lock(Typo, LockSpec.mutex(), start_method="fork", **FEW)
+    assert not report.ok
+    assert "AttributeError" in str(report)
+
+
+def test_without_hypothesis_its_strategy_says_what_to_do(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "hypothesis" else find(name))
+    with pytest.raises(ModuleNotFoundError, match=r"Strategy\.pct"):
+        explore_lock(threading.Lock, THREADS, strategy=Strategy.hypothesis())
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["no.such.module:Lock"], "cannot be imported"),
+        (["threading:no_such_lock"], "cannot be imported"),
+        (["threading"], "MODULE:FUNCTION"),
+        (["threading:Lock", "--spec", "mutexx"], "no specification"),
+        (["replay", "xmelock1:nonsense"], "no token"),
+        (["threading:Lock", "--rounds", "0"], "nothing is tested"),
+        (["threading:Lock", "--rounds", "3"], "between='threads'"),
+    ],
+)
+def test_a_wrong_command_says_why_in_one_line(command, says):
+    done = subprocess.run(
+        [sys.executable, "-m", "XME", "locktest", *command], capture_output=True, text=True, timeout=40
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("locktest: ")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
