@@ -4,8 +4,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.linearize import LARGE_FROM, Crew, Done, is_linearizable
+from tests.store.linearize import LARGE_FROM, Account, Crew, Done, is_linearizable
 from XME._containers import shared_dict
+from XME._containers.object_core import Core
 from XME._core.idle_mutex import IdleMutex
 from XME._store.log import Generation
 from XME.errors import XMEError
@@ -33,6 +34,12 @@ LIST = operations(
     ("remove", VALUES), ("clear",), ("swap", INDEXES, INDEXES), ("move", VALUES), ("all",), ("all",), ("len",),
     ("assign", *SLICE, st.lists(VALUES, max_size=3)), ("delete", *SLICE, st.sampled_from([1, 2])),
 )  # fmt: skip
+NAMES = st.sampled_from(["a", "b", "items", "new"])
+OBJECT = operations(
+    ("two",), ("two",), ("swap",), ("put", VALUES), ("put", VALUES), ("take",), ("fail",), ("both",), ("both",),
+    ("get", NAMES), ("get", NAMES), ("set", st.sampled_from(["a", "b", "new"]), VALUES), ("drop", st.just("new")),
+    ("refund",), ("all",), ("all",),
+)  # fmt: skip
 
 
 def programs(kinds):
@@ -43,6 +50,7 @@ def programs(kinds):
 
 FIRST_DICT = st.dictionaries(KEYS, VALUES)
 FIRST_LIST = st.lists(VALUES, max_size=4)
+FIRST_OBJECT = st.builds(Account, a=VALUES, b=VALUES, items=st.lists(VALUES, max_size=3))
 quickly = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
@@ -54,7 +62,7 @@ def crew():
 
 def require_linearizable(crew, first, each):
     history = crew.history(first, each)
-    lines = [first, *sorted(history, key=lambda done: done.began)]
+    lines = [vars(first) if isinstance(first, Account) else first, *sorted(history, key=lambda done: done.began)]
     assert is_linearizable(history, first), "\n".join(map(str, lines))
 
 
@@ -67,6 +75,12 @@ def test_histories_of_a_dict(crew, first, each):
 @settings(quickly, max_examples=200)
 @given(first=FIRST_LIST, each=programs(LIST))
 def test_histories_of_a_list(crew, first, each):
+    require_linearizable(crew, first, each)
+
+
+@settings(quickly, max_examples=200)
+@given(first=FIRST_OBJECT, each=programs(OBJECT))
+def test_histories_of_an_object(crew, first, each):
     require_linearizable(crew, first, each)
 
 
@@ -83,6 +97,14 @@ def test_many_histories_of_a_dict(crew, first, each):
 @settings(quickly, max_examples=6000)
 @given(first=FIRST_LIST, each=programs(LIST))
 def test_many_histories_of_a_list(crew, first, each):
+    require_linearizable(crew, first, each)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@settings(quickly, max_examples=6000)
+@given(first=FIRST_OBJECT, each=programs(OBJECT))
+def test_many_histories_of_an_object(crew, first, each):
     require_linearizable(crew, first, each)
 
 
@@ -137,6 +159,36 @@ def _many_commits():
     shared_dict.xmem_dict.update = update
 
 
+def _attribute_by_attribute():
+    """What a method changes becomes public one by one."""
+    publish = Core._publish
+
+    def publishing(self, present):
+        known = dict(self._known)
+        for name in list(present):
+            publish(self, {**known, name: present[name]})
+            known[name] = present[name]
+        return publish(self, present)
+
+    Core._publish = publishing
+
+
+def first_wrong_of_an_object(plant, turns):
+    with Crew(3, plant) as crew:
+        for turn in range(turns):
+            at = 3 + turn * 7 % 61
+            first = Account(a=0, b=0)
+            writes = [(("two",), at), (("two",), at)]
+            looks = [(("get", name), 0) for name in ("a", "b") * 8]
+            try:
+                history = crew.history(first, [writes, looks, writes[:1]])
+            except (XMEError, AssertionError):
+                return turn
+            if not is_linearizable(history, first):
+                return turn
+    return None
+
+
 def first_wrong(plant, turns):
     """Return the number of the first history that is wrong, None if there is none."""
     first = {"a": -1, "b": -1, "n": 0}
@@ -157,8 +209,14 @@ def first_wrong(plant, turns):
 
 def test_nothing_is_wrong_without_a_fault():
     assert first_wrong(None, 100) is None
+    assert first_wrong_of_an_object(None, 100) is None
 
 
 @pytest.mark.parametrize("plant", [_ahead_of_the_root, _no_mutex, _many_commits])
 def test_a_planted_fault_is_found(plant):
     assert first_wrong(plant, 300) is not None
+
+
+@pytest.mark.parametrize("plant", [_no_mutex, _attribute_by_attribute])
+def test_a_planted_fault_of_an_object_is_found(plant):
+    assert first_wrong_of_an_object(plant, 1000) is not None

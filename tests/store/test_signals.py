@@ -1,5 +1,7 @@
 """A Ctrl-C at any instruction of a change leaves a container as it was before or as it is after, and its mutex free."""
 
+import contextlib
+import copy
 import dis
 import os
 import signal
@@ -9,8 +11,8 @@ import threading
 import pytest
 
 import XME
-from tests.store.crash_sweep import BIG, ordered, plain
-from XME import xmem_dict, xmem_list
+from tests.store.crash_sweep import BIG, Thing, Ways, atomic, ordered, plain, target_of
+from tests.store.crash_sweep import made as made_in
 from XME._containers import flight
 from XME._core import domain as domains
 from XME._core import layout, memory, names, program, recovery
@@ -91,8 +93,26 @@ def _list_transaction(target):
         target[0] = "changed"
 
 
+def _object_transaction(target):
+    with atomic(target):
+        target.add(2)
+        target.push("x")
+        del target.text
+
+
+def _object_savepoint(target):
+    with atomic(target):
+        target.n = 5
+        with contextlib.suppress(LookupError), target.atomic():
+            target.push("undone")
+            del target.text
+            raise LookupError
+        target.two()
+
+
 FIRST_DICT = {"a": 1, "b": "two", "large": BIG}
 FIRST_LIST = [1, "two", BIG]
+FIRST_OBJECT = Thing(n=1, text="two", items=[1], tree={"a": {"b": [1]}}, large=BIG)
 CHANGES = {
     "set": (FIRST_DICT, lambda d: d.__setitem__("a", 5)),
     "set a new key": (FIRST_DICT, lambda d: d.__setitem__("c", 5)),
@@ -108,20 +128,34 @@ CHANGES = {
     "replace": (FIRST_LIST, lambda c: c.__setitem__(0, "x")),
     "insert": (FIRST_LIST, lambda c: c.insert(1, "x")),
     "atomic list": (FIRST_LIST, _list_transaction),
+    "number of an object": (FIRST_OBJECT, lambda o: o.add(5)),
+    "attribute of an object": (FIRST_OBJECT, lambda o: setattr(o, "n", 5)),
+    "new attribute": (FIRST_OBJECT, lambda o: setattr(o, "new", 5)),
+    "delete attribute": (FIRST_OBJECT, lambda o: delattr(o, "text")),
+    "two attributes": (FIRST_OBJECT, lambda o: o.two()),
+    "deep in an object": (FIRST_OBJECT, lambda o: o.go_deep("x")),
+    "large in an object": (FIRST_OBJECT, lambda o: o.push(BIG)),
+    "join attributes": (FIRST_OBJECT, lambda o: o.join()),
+    "grow an object": (FIRST_OBJECT, lambda o: o.grow(12, 200)),
+    "atomic object": (FIRST_OBJECT, _object_transaction),
+    "atomic in a method": (FIRST_OBJECT, lambda o: o.work(o)),
+    "savepoint of an object": (FIRST_OBJECT, _object_savepoint),
 }
 
 
 def made(first):
-    cls = xmem_dict if isinstance(first, dict) else xmem_list
-    shared = cls.__new__(cls)
-    shared._found(_domain)
-    shared._fill(first)
-    return shared
+    return made_in(first, _domain)
 
 
 def reset(shared, first):
     """Give a container its first content again."""
-    if isinstance(first, dict):
+    if isinstance(first, Ways):
+        thing = target_of(shared)
+        with thing.atomic():
+            thing.empty()
+            for name, value in vars(copy.deepcopy(first)).items():
+                setattr(thing, name, value)
+    elif isinstance(first, dict):
         with shared.atomic():
             shared.clear()
             shared.update(first)
@@ -152,7 +186,7 @@ def leaked(shared):
 def strike_each(first, act, step=1, begin=1):
     """Strike a change at its n-th instruction; returns how many there were and what went wrong."""
     after = made(first)
-    act(after)
+    act(target_of(after))
     allowed = [ordered(first), plain(after)]
     wrong = []
     shared = made(first)
@@ -161,7 +195,7 @@ def strike_each(first, act, step=1, begin=1):
         strike = Strike(number)
         try:
             with strike:
-                act(shared)
+                act(target_of(shared))
         except KeyboardInterrupt:
             pass
         finally:
@@ -186,7 +220,7 @@ def strike_each(first, act, step=1, begin=1):
 @pytest.mark.parametrize("name", CHANGES)
 def test_struck_at_some_instructions(name):
     first, act = CHANGES[name]
-    step = 199 if name == "grow" else 17
+    step = 199 if "grow" in name else 53 if isinstance(first, Ways) else 17
     count, wrong = strike_each(first, act, step, 1 + list(CHANGES).index(name) % step)
     assert count > 100
     assert not wrong, "\n".join(wrong)
@@ -226,35 +260,69 @@ class Handler:
             self.answer = "refused"
 
 
-@pytest.mark.parametrize("name", ["set", "set large", "delete", "append", "insert"])
-def test_a_handler_that_changes_the_same_container(monkeypatch, name):
+def _of_a_dict(target):
+    target["handler"] = 1
+
+
+def _of_a_list(target):
+    target.append("handler")
+
+
+def _new_attribute(target):
+    target.handler = 1
+
+
+def _deep_attribute(target):
+    target.push("handler")
+
+
+@pytest.mark.parametrize(
+    ("name", "do"),
+    [
+        ("set", _of_a_dict),
+        ("set large", _of_a_dict),
+        ("delete", _of_a_dict),
+        ("append", _of_a_list),
+        ("insert", _of_a_list),
+        ("number of an object", _new_attribute),
+        ("number of an object", _deep_attribute),
+        ("two attributes", _deep_attribute),
+        ("deep in an object", _new_attribute),
+        ("large in an object", _deep_attribute),
+        ("atomic object", _new_attribute),
+    ],
+)
+def test_a_handler_that_changes_the_same_container(monkeypatch, name, do):
     """At any instruction it is refused, or has changed it as a whole."""
     first, act = CHANGES[name]
     answers = set()
     number = 1 + list(CHANGES).index(name)
     while True:
         shared = made(first)
-        if isinstance(first, dict):
-            handler = Handler(number, lambda shared=shared: shared.__setitem__("handler", 1))
-        else:
-            handler = Handler(number, lambda shared=shared: shared.append("handler"))
+        target = target_of(shared)
+        handler = Handler(number, lambda target=target: do(target))
         monkeypatch.setattr(Strike, "strike", lambda _self, handler=handler: handler.handle())
         with handler:
-            act(shared)
+            act(target)
         shared._check()
-        expected = made(first)
-        act(expected)
-        found, wanted = plain(shared), plain(expected)
-        has = [part for part in found if part in ("handler", ("handler", 1))]
-        assert len(has) == (handler.answer == "done"), handler.strike.place
-        without = [part for part in found if part not in has]
-        assert sorted(map(repr, without)) == sorted(map(repr, wanted)), handler.strike.place
         require_free(shared, handler.strike.place)
+        wanted, with_handler = made(first), made(first)
+        act(target_of(wanted))
+        act(target_of(with_handler))
+        do(target_of(with_handler))
+        # A list or an order may have the handler's anywhere.
+        expected = with_handler if handler.answer == "done" else wanted
+        assert letters(shared) == letters(expected), handler.strike.place
         if handler.strike.place is None:
             break
         answers.add(handler.answer)
-        number += 23
+        number += 61 if isinstance(first, Ways) else 23
     assert answers == {"done", "refused"}
+
+
+def letters(shared):
+    """What a container has, whatever the order."""
+    return sorted(repr(plain(shared)))
 
 
 def test_real_interrupts_at_random_times(monkeypatch):

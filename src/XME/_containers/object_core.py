@@ -145,10 +145,10 @@ class Core(Changing):
         if self._phase == OPEN:
             return self._checked(function, function(self._inst, *args, **kwargs), self._inst)
         mutex = self.mutex
-        before = mutex.depth, len(self._marks), self._is_open
+        before = mutex.depth, len(self._marks), self._is_open, self._change
         inst = None
         try:
-            if self._change is None:
+            if before[3] is None:
                 # A signal handler's call, of a thread that has just taken the mutex or is about to give it back.
                 mutex.acquire()
             else:
@@ -173,7 +173,9 @@ class Core(Changing):
             self._struck(inst, *before)
             raise
 
-    def _struck(self, inst: Any, depth: int = 0, levels: int = 0, is_open: bool = False) -> None:
+    def _struck(
+        self, inst: Any, depth: int = 0, levels: int = 0, is_open: bool = False, change: Any = None
+    ) -> None:
         """Undo what is left of a call that raised, or that a Ctrl-C has struck.
 
         Args:
@@ -181,6 +183,7 @@ class Core(Changing):
             depth: how deep this thread was in the mutex before.
             levels: how many levels the change in progress had then.
             is_open: whether code of the user's ran in that.
+            change: the change in progress then, None if there was none.
         """
         mutex = self.mutex
         if not mutex.held:
@@ -193,7 +196,7 @@ class Core(Changing):
         self._phase = CLOSED
         while len(self._marks) > levels and mutex.held:
             self._fail()
-        if not levels:
+        if change is None:
             self._change = None
         if is_clean and self._root:
             self._restore()
@@ -220,7 +223,7 @@ class Core(Changing):
         raise MutexError(msg)
 
     def _refuse_if_closed(self) -> None:
-        if self._phase == CLOSED:
+        if self._phase == CLOSED or (self._phase == IDLE and self._change is not None and not self._is_open):
             msg = (
                 f"a signal handler (or a finalizer) uses the shared object {self._called!r} in the middle of a change "
                 "that its own thread makes: set a flag in the handler, and use the object in the main flow"

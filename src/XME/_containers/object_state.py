@@ -250,8 +250,11 @@ class Loading(Container):
             # It has outlived its method.
             return self.read(name)
         entry = self._entries.get(name)
-        if entry is None or not entry.is_lazy or name in self._touched:
+        if entry is None or not entry.is_lazy:
             return MISSING
+        if name in self._touched:
+            # Deleted since, or a signal handler has loaded it a moment ago.
+            return self._gathered().get(name, MISSING)
         return self._touch(name, entry)
 
     def load_all(self, inst: Any) -> None:
@@ -268,9 +271,9 @@ class Loading(Container):
             if member not in self._touched:
                 # What the method has assigned meanwhile stays, and what a signal handler has loaded. It counts as
                 # touched when it is there: else it would be missing after a Ctrl-C in between.
-                loaded[member] = value if member in present else self._keep(member, value)
-                self._touched.setdefault(member, loaded[member])
-        return loaded[name]
+                stored = value if member in present else self._keep(member, value)
+                self._touched.setdefault(member, stored)
+        return self._gathered().get(name, MISSING)
 
     def _generation_now(self) -> Generation:
         change = self._change
