@@ -1,0 +1,1 @@
+"""Nonsense for what reads bytes from outside."""
