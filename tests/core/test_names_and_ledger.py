@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.helpers import run_python, xme_names
 from XME._core import domain as domain_module
 from XME._core import layout, ledger, memory, names, program
 from XME._core.domain import inspect
@@ -134,3 +135,21 @@ class Books(RuleBasedStateMachine):
 
 Books.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 TestBooks = Books.TestCase
+
+
+MANY_LOCKS = """
+import os
+from XME import Security
+from XME._core import program
+
+# Enough names that the ledger takes back the places of those that others have unlinked.
+locks = [Security.Security() for _ in range(700)]
+print(program.program_domain().id)
+"""
+
+
+def test_the_second_semaphores_of_many_locks_go_with_their_program():
+    done = run_python(MANY_LOCKS)
+
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert not [name for name in xme_names() if done.stdout.strip() in name]

@@ -158,7 +158,10 @@ class NameBook:
         domain = self._domain
         for entry in ledger.read(domain.fd, domain.number, end):
             belongs = entry.kind in _BELONGING and entry.owner and entry.kind not in ledger.IN_FLIGHT
-            if belongs and not memory.is_there(names.path_of(names.name_of(domain.id, entry.serial))):
+            name = names.name_of(domain.id, entry.serial)
+            # A lock's second semaphore has no segment.
+            is_there = memory.is_there(names.path_of(name)) or memory.is_there(names.semaphore_path(name))
+            if belongs and not is_there:
                 self._forget(entry.serial, entry.place)
         self._reclaim_at = max(_RECLAIM_FROM, 2 * (end - len(self._free_entries)))
 

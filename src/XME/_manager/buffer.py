@@ -263,6 +263,7 @@ class CallBuffer:
             settled = ring._settled()
             starts = words[W_STARTS] + 1 if words[W_STARTED_AT] == settled else 1
             words[W_STARTED_AT], words[W_STARTS] = settled, starts
+            self.clear_parcels()
             if starts > _FUTILE_STARTS:
                 words[W_STARTS] = 0
                 words[W_BROKEN] = 1
