@@ -67,3 +67,37 @@ def test_the_example_is_also_a_test(tmp_path):
     example = ROOT / "examples" / "test_your_own_lock.py"
     done = subprocess.run([*WITH_PLUGIN, example], cwd=tmp_path, capture_output=True, text=True, timeout=50)
     assert (done.returncode, "2 passed" in done.stdout) == (0, True), done.stdout
+
+
+# -- locks of others -----------------------------------------------------------------------------------------------
+
+FINDINGS = [
+    (finds, command)
+    for finds, block in re.findall(
+        r"<!-- finds: (\w+) -->\n```bash\n(.*?)```",
+        (ROOT / "docs" / "locks-of-others.md").read_text(encoding="utf-8"), re.DOTALL,
+    )
+    for command in re.findall(r"^python (-m XME locktest .*)$", block, re.MULTILINE)
+]  # fmt: skip
+NEEDS = {"ultradict": "UltraDict", "shared_memory": "shared_memory_dict", "fasteners": "fasteners",
+         "portalocker": "portalocker"}  # fmt: skip
+
+
+def test_there_are_findings():
+    assert {finds for finds, _ in FINDINGS} == {
+        "nothing", "CrashRecovery", "MutualExclusion", "OwnerOnly", "BoundedWait",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("finds", "command"), FINDINGS)
+def test_what_was_found_in_locks_of_others_is_found_again(finds, command):
+    for word, module in NEEDS.items():
+        if word in command:
+            pytest.importorskip(module, reason="the extra `bench` is not installed")
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)], cwd=ROOT, capture_output=True, text=True, timeout=550
+    )
+    assert done.returncode == (finds != "nothing"), done.stdout + done.stderr
+    assert f"FAIL {finds}:" in done.stdout or finds == "nothing"
