@@ -132,7 +132,7 @@ class Text(str):
 @pytest.mark.parametrize(
     "value",
     [object(), print, Pair(1, 2), Colour.RED, OrderedDict(a=1), Text("a"), np.array([object()]), range(3), Monitor],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_data_is_refused_and_named(value):
     with pytest.raises(UnsealableValue, match=r"message\['a'\]\[1\]\['b'\] cannot be in a sealed message"):
