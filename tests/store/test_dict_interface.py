@@ -17,6 +17,7 @@ import pytest
 import XME
 from tests.helpers import run_python
 from XME import xmem_dict, xmem_list
+from XME._store import index
 
 
 class Colour(Enum):
@@ -341,8 +342,6 @@ def test_memory_goes_back_when_most_is_deleted():
 def test_popping_from_the_end_does_not_get_slower():
     d = xmem_dict((k, k) for k in range(3000))
     looks = [0]
-    from XME._store import index
-
     usual = index.at_position
     with pytest.MonkeyPatch.context() as patch:
 
@@ -355,6 +354,27 @@ def test_popping_from_the_end_does_not_get_slower():
             key, value = d.popitem()
             assert key == value == len(d)
     assert looks[0] < 40_000
+
+
+def test_a_key_that_comes_and_goes_at_the_end_does_not_get_slower():
+    d = xmem_dict((k, k) for k in range(1000))
+    for k in range(300, 1000):
+        del d[k]
+    looks = [0]
+    usual = index.at_position
+    with pytest.MonkeyPatch.context() as patch:
+
+        def counted(*args):
+            looks[0] += 1
+            return usual(*args)
+
+        patch.setattr(index, "at_position", counted)
+        for k in range(400):
+            d["short-lived"] = k
+            assert d.popitem() == ("short-lived", k)
+    # Two for each, and once over what was deleted before.
+    assert looks[0] < 4000
+    assert list(d) == list(range(300))
 
 
 def test_other_processes_under_other_hash_seeds_find_all_keys():

@@ -140,12 +140,24 @@ def _table_faults(generation: Generation, limit: int, records: set[int], live: l
             yield from _slot_faults(generation, limit, slot, word, records, found)
     ordered = [index.at_position(generation, position, limit) for position in range(end)]
     live += [place for place in ordered if place]
+    yield from _gap_faults(generation, ordered)
     if len(set(live)) < len(live):
         yield "a record stands at two positions"
     if missing := set(found.values()) - set(live):
         yield f"{len(missing)} keys can be found but stand at no position below {end}"
     if missing := set(live) - set(found.values()):
         yield f"{len(missing)} records stand at a position but no slot leads to them"
+
+
+def _gap_faults(generation: Generation, ordered: list[int]) -> Iterator[str]:
+    """Look at what records say of the positions before their own that were empty when their keys came."""
+    former = -1
+    for position, place in enumerate(ordered):
+        if place:
+            below = generation.ints[4 * place + 7]
+            if below and not former + 1 < below <= position + 1:
+                yield f"the record at {place} says that positions {below - 1} to {position} are empty, {former} is not"
+            former = position
 
 
 def _slot_faults(

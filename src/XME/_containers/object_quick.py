@@ -19,7 +19,7 @@ from XME._store import values
 from XME._store.log import G_HIGH, HEADER_BYTES, KEY_SHIFT, PAD_SHIFT, PLACE_MASK, TAG_SHIFT, UNITS_MASK
 
 _QUICK_BYTES = 4096
-_FIELDS = struct.Struct("<6I").pack
+_FIELDS = struct.Struct("<4IQ").pack
 _NUMBERS = struct.Struct("<3I").unpack_from
 # What a number is in a record, and how it is packed.
 _TAGS: dict[type, tuple[int, str]] = {int: (values.INT, "q"), float: (values.FLOAT, "d")}
@@ -115,7 +115,7 @@ class Quick(Loading):
         words[G_HIGH] = after
         live += units - entry.units
         try:
-            pack_into(data, high * 16 + 8, entry.place, count, end, live, entry.position, 0, entry.key, value)
+            pack_into(data, high * 16 + 8, entry.place, count, end, live, entry.position, entry.key, value)
         except struct.error:
             # Too large a number.
             return False
@@ -179,7 +179,7 @@ class Quick(Loading):
             return 0
         numbers[2] += units - entry.units
         words[G_HIGH] = after
-        data[high * 16 + 8 : high * 16 + used] = _FIELDS(entry.place, *numbers, entry.position, 0) + key + payload
+        data[high * 16 + 8 : high * 16 + used] = _FIELDS(entry.place, *numbers, entry.position) + key + payload
         words[2 * high] = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT | len(key) << KEY_SHIFT
         words[entry.slot] = entry.base + high
         return after
@@ -193,6 +193,6 @@ def _way_of(entry: Entry, kind: type) -> tuple[int, int, Any] | None:
     used = HEADER_BYTES + len(entry.key) + 8
     units = (used + 15) >> 4
     head = units | tag << TAG_SHIFT | (units * 16 - used) << PAD_SHIFT | len(entry.key) << KEY_SHIFT
-    way = units, head, _packer(f"<6I{len(entry.key)}s{letter}")
+    way = units, head, _packer(f"<4IQ{len(entry.key)}s{letter}")
     entry.ways[kind] = way
     return way

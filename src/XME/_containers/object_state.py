@@ -36,7 +36,8 @@ class Entry:
         key, hashed: its key in the table.
         base: what a slot that leads to one of its records has beside the place.
         slot: the word of the generation that leads to its records.
-        place, units, position: the place of its record, how many units that takes, and its position in the order.
+        place, units, position: the place of its record, how many units that takes, and what it says of the attribute's
+            position in the order (two numbers in one).
         ways: how numbers are written, by their type (object_quick.py).
         is_lazy: whether it is loaded when it is touched.
         leader: the key of the attribute in whose record the value is, if that is another one's.
@@ -56,7 +57,7 @@ class Entry:
     def lies_at(self, generation: Generation, place: int) -> None:
         """Note which record is its own now."""
         self.units = generation.units(place)
-        self.position = generation.ints[4 * place + 6]
+        self.position = generation.words[2 * place + 3]
         self.place = place
 
 

@@ -23,7 +23,7 @@ A record::
     16    end: dict: behind the last position that counts; list: where its first element stands in the position index
     20    live: how many units the live records take with it
     24    extra: dict: the position of its key; list: the place of the record whose body is the position index
-    28    free
+    28    dict: 1 + what `end` was before its key was inserted; 0: not known in this generation
     32    the key, the value, padding
 
 What makes a record public is the container's root word, which names one record: all that lie not behind it and are not

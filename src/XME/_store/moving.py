@@ -69,6 +69,7 @@ def copy_table(old: Generation, entries: Entries, made: Generation) -> int:
         farthest = 0
         for position, (place, hashed) in enumerate(zip(places, entries.hashes, strict=True)):
             made.ints[4 * place + 6] = position
+            made.ints[4 * place + 7] = 0
             farthest = max(farthest, _insert(made, hashed, place, position))
     else:
         farthest = _insert_many(made, places, entries.hashes)
@@ -152,6 +153,7 @@ def _insert_many(made: Generation, places: Any, hashes: Any) -> int:
     ints, words = _views(made)
     count = len(places)
     ints[4 * places + 6] = np.arange(count)
+    ints[4 * places + 7] = 0
     wanted = (hashes.astype(np.uint64) << np.uint64(32)) | places.astype(np.uint64)
     slots = hashes.astype(np.int64) & (made.slots - 1)
     table = words[_SLOTS_AT : _SLOTS_AT + made.slots]

@@ -88,9 +88,11 @@ class TableChange(Change):
                 slot, newest = index.find(generation, key, hashed)
             # Every record in it is live.
             old = newest
+        below = generation.ints[4 * old + 7] if old else self.end + 1
         position = self._replaced(old) if old else self._added(slot)
         self.live += units
         place = self.write(tag, key, value, newest, position)
+        generation.ints[4 * place + 7] = below
         index.store_slot(generation, slot, hashed, place)
         return not old
 
@@ -119,10 +121,12 @@ class TableChange(Change):
         old = self._live(newest)
         if not old:
             return False
+        below = generation.ints[4 * old + 7]
         position = self._replaced(old)
         self.count -= 1
         if position == self.end - 1:
-            self._trim(position)
+            # What lies between was deleted when this key came, and so is now.
+            self._trim(below - 1 if 0 < below <= position else position)
         if self.fits(log.units_for(len(key), 0)):
             place = self.write(DELETED, key, b"", newest, position)
             index.store_slot(generation, slot, hashed, place)
@@ -130,13 +134,13 @@ class TableChange(Change):
             self._renew(0, without=old)
         return True
 
-    def _trim(self, position: int) -> None:
-        """Let the last key's position and the deleted ones before it count no more: popping from the end stays cheap.
+    def _trim(self, end: int) -> None:
+        """Let what was deleted at the end count no more, so that popping from there stays cheap.
 
         The record that is written next says so.
         """
         generation = self.generation
-        self.end = position
+        self.end = end
         while self.end and not index.at_position(generation, self.end - 1, _NO_LIMIT):
             self.end -= 1
 
