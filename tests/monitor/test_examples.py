@@ -1,0 +1,242 @@
+"""The examples that talk: remote calls over TCP, and a dashboard; all of them real processes."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import numpy as np
+import pytest
+
+import XME
+from tests.helpers import ROOT, run_python, wait_until
+
+EXAMPLES = ROOT / "examples"
+KEY = "5a" * 32
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("XME_KEY", KEY)
+
+
+@pytest.fixture
+def rpc(monkeypatch):
+    """The examples' modules."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import rpc_client
+    import rpc_message
+
+    yield rpc_client, rpc_message
+    for name in ("rpc_client", "rpc_message"):
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A server on a port of its own; gives the port and the file of its complaints."""
+    complaints = tmp_path_factory.mktemp("server") / "stderr"
+    with complaints.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "rpc_server.py"), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, "XME_KEY": KEY},
+        )
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("listening on 127.0.0.1:"), line
+        yield int(line.rpartition(":")[2]), complaints
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "stopped\n"
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait(20)
+        process.stdout.close()
+
+
+@pytest.fixture
+def server(running):
+    """The same, and what it complains about from now on."""
+    port, path = running
+    before = len(path.read_text())
+    return port, lambda: path.read_text()[before:]
+
+
+@pytest.fixture
+def connect(rpc, server):
+    clients = []
+
+    def make(**options):
+        clients.append(rpc[0].Client("127.0.0.1", server[0], **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def test_calls_and_results(connect):
+    client = connect()
+    assert client.call("add", 1, b=2) == 3
+    assert client.call("add", (1,), (2, {"x"})) == (1, 2, {"x"})
+    found = client.call("statistics", np.arange(100_000)[::-1])
+    assert found["mean"] == 49999.5
+    assert np.array_equal(found["sorted"], np.arange(100_000))
+
+
+def test_exceptions_come_back(connect):
+    client = connect()
+    with pytest.raises(ZeroDivisionError, match="division by zero") as caught:
+        client.call("divide", 1, 0)
+    assert "in divide" in str(caught.value.__cause__)
+    with pytest.raises(TypeError, match="missing"):
+        client.call("add", 1)
+    assert client.call("divide", 1, 2) == 0.5
+
+
+@pytest.mark.parametrize("name", ["open", "__import__", "FUNCTIONS", "add.__globals__", ("add",), None])
+def test_a_function_that_is_not_on_the_list_is_refused(connect, name):
+    with pytest.raises(LookupError, match="there is no function"):
+        connect().call(name, "x")
+
+
+def test_many_clients_at_once(connect):
+    answers = {}
+
+    def ask(number):
+        client = connect()
+        answers[number] = [client.call("add", number, k) for k in range(20)]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == {number: [number + k for k in range(20)] for number in range(8)}
+
+
+def test_threads_share_a_client_and_get_their_own_answers(connect):
+    client = connect()
+    answers = {}
+    threads = [
+        threading.Thread(target=lambda n=number: answers.__setitem__(n, client.call("add", n, 0)))
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == {number: number for number in range(8)}
+
+
+def test_a_time_out_leaves_later_answers_right(connect):
+    client = connect()
+    with pytest.raises(TimeoutError):
+        client.call("sleep", 0.3, timeout=0.05)
+    assert client.call("add", 1, 2) == 3
+
+
+def test_a_port_that_is_spoken_nonsense_to_lives_on(server, connect):
+    port, complaints = server
+    good = connect()
+    sealed_nonsense = b"\0\0\0\x40" + os.urandom(64)
+    for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x04oops", sealed_nonsense, b"\xff" * 100, b"\0\0"):
+        with socket.create_connection(("127.0.0.1", port), 20) as connection:
+            connection.sendall(nonsense)
+            connection.shutdown(socket.SHUT_WR)
+            # What the server has not read makes its closing a reset.
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(100) == b""
+    assert good.call("add", 1, 2) == 3
+    wait_until(lambda: complaints().count("this message is refused") == 4)
+
+
+def test_a_recorded_request_is_not_done_again(server, rpc, connect):
+    _, message = rpc
+    request = message.compact(mark=uuid.uuid4().hex, function="add", args=[1, 2], kwargs={})
+    for answers in (True, False):
+        line = message.Message(socket.create_connection(("127.0.0.1", server[0]), 20))
+        line.send(request)
+        if answers:
+            assert message.uncompact(line.recv(20), None)["result"] == 3
+        else:
+            with pytest.raises(message.Broken):
+                line.recv(20)
+        line.close()
+    assert "has been here before" in server[1]()
+
+
+def test_a_client_with_another_key_gets_nothing(connect, rpc):
+    client = connect(key="00" * 32)
+    with pytest.raises(rpc[1].Broken):
+        client.call("add", 1, 2)
+
+
+def test_the_client_as_a_program(server, tmp_path):
+    port, _ = server
+
+    def run(*args):
+        return run_python(EXAMPLES / "rpc_client.py", "--port", port, *args, cwd=tmp_path)
+
+    assert run("add", "1", "2").stdout == "3\n"
+    failed = run("divide", "1", "0")
+    assert (failed.returncode, failed.stderr) == (1, "ZeroDivisionError: division by zero\n")
+
+
+def test_a_client_connects_anew_when_the_server_has_come_again(rpc, connect):
+    client = connect()
+    client._message.connection.shutdown(socket.SHUT_RDWR)
+    client._message.close()
+    assert client.call("add", 1, 2) == 3
+
+
+# -- the dashboard -----------------------------------------------------------------------------------------------
+
+
+def test_an_unrelated_program_looks_on_while_the_job_runs(tmp_path):
+    name = f"dashboard-{os.getpid()}"
+    job = subprocess.Popen(
+        [
+            sys.executable, str(EXAMPLES / "dashboard.py"), "work", "--name", name, "--rows", "3", "--pieces", "40",
+            "--darts", "4000000", "--pnum", "2",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    looks_on = None
+    try:
+        assert job.stdout.readline().startswith(f"published as '{name}'")
+        # Until the onlooker is there; and it is kept for one who comes late.
+        job.send_signal(signal.SIGSTOP)
+        domain = XME.attach(name).__Message__.domain
+        looks_on = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "dashboard.py"), "show", "--name", name],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        )  # fmt: skip
+        wait_until(lambda: len(domain.living()) == 3, timeout_s=30)
+        job.send_signal(signal.SIGCONT)
+        output, errors = job.communicate(timeout=40)
+        seen, complaints = looks_on.communicate(timeout=40)
+    finally:
+        for process in filter(None, (job, looks_on)):
+            process.kill()
+            process.wait(20)
+    assert (job.returncode, errors) == (0, "")
+    assert re.fullmatch(r"pi is about 3\.1[34]\d\d\n", output)
+    assert (looks_on.returncode, complaints) == (0, "")
+    assert seen.rstrip().endswith(output.rstrip())
+    assert len(re.findall(r"100 %\s*│ 3\.1[34]", seen)) == 3
+
+
+def test_a_dashboard_without_a_job_says_so(tmp_path):
+    seen = run_python(EXAMPLES / "dashboard.py", "show", "--name", f"nobody-{time.time_ns()}", cwd=tmp_path)
+    assert seen.returncode == 1
+    assert "nothing is shared under the name" in seen.stderr
