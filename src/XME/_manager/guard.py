@@ -86,6 +86,7 @@ class XMEGuard:
             raise TypeError(msg)
         script = _Script(self, XMEManager, print)
         service = _Service(self, XMEManager, print)
+        service.begin()
         script.start()
         service.run()
         script.end()
@@ -136,13 +137,16 @@ class _Service:
         self._buffer = manager._buffer
         self.count = 0
 
+    def begin(self) -> None:
+        """Be counted, before anything of the user's runs that might end this process."""
+        if not self._ring.words[W_BESIDE]:
+            self._shared.guard.update(Status=True)
+        self._buffer.begin_guard()
+        self._shared.guard.update(pid=os.getpid(), since=time.time())
+
     def run(self) -> None:
         words = self._ring.words
-        if not words[W_BESIDE]:
-            self._shared.guard.update(Status=True)
         try:
-            self._buffer.begin_guard()
-            self._shared.guard.update(pid=os.getpid(), since=time.time())
             self._loop(words)
             self._buffer.end_guard()
         except (RuntimeError, OSError):
