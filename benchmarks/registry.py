@@ -38,6 +38,9 @@ TITLES: Mapping[str, str] = {
     "lmdb_whole": "LMDB, one transaction for all (no sync, writemap)",
     "diskcache": "diskcache in tmpfs",
     "redis": "Redis on loopback",
+    "pickle": "pickle alone (neither encrypted nor safe)",
+    "xmlrpc": "xmlrpc",
+    "mp_connection": "multiprocessing.connection (pickle)",
 }
 
 # The package that pip installs, where it is not the module's name: so that "not measured" can say what to do.
@@ -92,8 +95,9 @@ CONTAINERS: tuple[str, ...] = (
     "nested",
     "key_bytes",
 )
-GROUPS: Mapping[str, tuple[str, ...]] = {"running": RUNNING, "containers": CONTAINERS}
-CASES = RUNNING + CONTAINERS
+MESSAGES: tuple[str, ...] = ("message_update", "message_large", "message_small", "rpc")
+GROUPS: Mapping[str, tuple[str, ...]] = {"running": RUNNING, "containers": CONTAINERS, "messages": MESSAGES}
+CASES = RUNNING + CONTAINERS + MESSAGES
 
 
 @dataclass(frozen=True)
