@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from XME._core import guarded, named
 from XME._core.deadlock import of_this_thread
@@ -36,7 +36,10 @@ def key_of(operator: Any) -> bytes:
     try:
         return keys.canonical(operator)
     except TypeError as error:
-        msg = f"{text_of(operator)} cannot be an operator, since it is not the same in every process: {error}"
+        why = f"it is not the same in every process: {error}"
+        if type(operator).__hash__ is None:
+            why = f"a {type(operator).__name__} may change: take a str, bytes, a number or a tuple of such"
+        msg = f"{text_of(operator)} cannot be an operator, since {why}"
         raise TypeError(msg) from error
 
 
@@ -65,6 +68,13 @@ class Gate:
         self._words = shared.words
         self._usual = self._usual_reader = _NOBODY
         self._settings = _UNREAD
+
+    def __enter__(self) -> NoReturn:
+        """Refuse (TypeError): it is taken on somebody's behalf."""
+        raise TypeError("a lock is taken on somebody's behalf: `with lock.holding(lock.ADMIN):`, or any other operator")
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Never called."""
 
     # -- settings --------------------------------------------------------------------------------------------------
 
