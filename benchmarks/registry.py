@@ -73,6 +73,7 @@ RUNNING: tuple[str, ...] = (
     "mutex_pair",
     "security_pair",
     "lock_contention",
+    "deadlock_found",
     "import_time",
     "memory",
     "leak",
