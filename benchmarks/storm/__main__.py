@@ -4,6 +4,8 @@ For ``security`` also ``--type``: one lock type; without it all that exclude, on
 
 ``python -m benchmarks.storm store [--minutes M] [--seed N] [--processes N] [--fault NAME] [--json FILE]``.
 
+``python -m benchmarks.storm guard [--minutes M] [--seed N] [--fault NAME] [--json FILE]``.
+
 The exit code is 0 if every promise held, 1 if one broke.
 """
 
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import describe
-from benchmarks.storm import contender, guards, mutex, security, store, store_faults
+from benchmarks.storm import contender, guard, guards, mutex, security, store, store_faults
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,6 +36,11 @@ def _parser() -> argparse.ArgumentParser:
     third.add_argument("--processes", type=int, default=4, help="at once (default 4)")
     third.add_argument("--fault", choices=sorted(store_faults.FAULTS), help="plant a fault: the storm must then fail")
     third.add_argument("--json", type=Path, metavar="FILE", help="write counts and environment here")
+    fourth = storms.add_parser("guard", help="guard, callers and writers of messages are killed with SIGKILL")
+    fourth.add_argument("--minutes", type=float, default=1.0, help="how long (default 1)")
+    fourth.add_argument("--seed", type=int, default=1, help="of the dice (default 1)")
+    fourth.add_argument("--fault", choices=sorted(guard.FAULTS), help="plant a fault: the storm must then fail")
+    fourth.add_argument("--json", type=Path, metavar="FILE", help="write counts and environment here")
     return parser
 
 
@@ -73,10 +80,19 @@ def _store(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [result]
 
 
+def _guard(options: argparse.Namespace) -> list[dict[str, Any]]:
+    result = guard.run(options.minutes, options.seed, options.fault)
+    for kind in ("methods", "functions"):
+        acknowledged, executed = result[kind]
+        print(f"{kind}: {acknowledged:,} acknowledged, {executed:,} executed")
+    print(f"{result['reported']} reported, {result['gave_up']} guards gave up")
+    return [result]
+
+
 def main() -> int:
     """Run the storm of the command line and return its exit code."""
     options = _parser().parse_args()
-    results = _store(options) if options.storm == "store" else _locks(options)
+    results = {"store": _store, "guard": _guard}.get(options.storm, _locks)(options)
     for result in results:
         _tell(result)
     if options.json is not None:
