@@ -191,7 +191,8 @@ class Monitor(Board):
         """Give it a public name, under which `XME.attach` finds it from any program of this user.
 
         Its messages are moved; all handles that there are follow them. They live until the last process that uses it
-        has dropped it or has ended. A Security without a name gets the name ``name + "/security"``.
+        has dropped it or has ended; a handle counts from its first use after this on. A Security without a name gets
+        the name ``name + "/security"``.
 
         Raises:
             NameTaken: the name is in use.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from XME.ArrayOperator import Array
     from XME.Engine import XME, build
     from XME.errors import (
+        BadKey,
+        BadMessage,
         BadSegment,
         CallErrors,
         CallingWarning,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         RowErrors,
         RowTimeout,
         SharedMemoryFull,
+        UnsealableValue,
         UnshareableArgument,
         UnshareableResult,
         WorkerDied,
@@ -49,10 +52,10 @@ if TYPE_CHECKING:
     from XME.Manager import HeartJump, XMEGuard, XMEManager
 
 _ERRORS = (
-    "BadSegment", "CallErrors", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock", "DomainEnded",
-    "DomainFull", "GuardDied", "LockTimeout", "ManagerRefuses", "MutexError", "NameTaken", "NameUnknown",
-    "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "SharedMemoryFull", "UnshareableArgument",
-    "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
+    "BadKey", "BadMessage", "BadSegment", "CallErrors", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock",
+    "DomainEnded", "DomainFull", "GuardDied", "LockTimeout", "ManagerRefuses", "MutexError", "NameTaken", "NameUnknown",
+    "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "SharedMemoryFull", "UnsealableValue",
+    "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
 )  # fmt: skip
 _MODULES = ("ArrayOperator", "Executor", "Logputter", "Monitor", "Security", "errors")
 # Loaded when first asked for: a worker that is started anew needs few of them, and pays for each it imports.
@@ -73,12 +76,12 @@ _PLACES = {
 }
 
 __all__ = [
-    "XME", "Array", "ArrayOperator", "BadSegment", "CallErrors", "CallingWarning", "ContainerGone", "CrewFailed",
-    "Deadlock", "DomainEnded", "DomainFull", "Executor", "GuardDied", "HeartJump", "LockTimeout", "Logger", "Logputter",
-    "ManagerRefuses", "Monitor", "MutexError", "NameTaken", "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors",
-    "RowTimeout", "Security", "SharedMemoryFull", "UnshareableArgument", "UnshareableResult", "WorkerDied",
-    "WorkerTraceback", "XMEError", "XMEGuard", "XMEManager", "attach", "build", "errors", "xmem_array", "xmem_dict",
-    "xmem_list", "xmem_object",
+    "XME", "Array", "ArrayOperator", "BadKey", "BadMessage", "BadSegment", "CallErrors", "CallingWarning",
+    "ContainerGone", "CrewFailed", "Deadlock", "DomainEnded", "DomainFull", "Executor", "GuardDied", "HeartJump",
+    "LockTimeout", "Logger", "Logputter", "ManagerRefuses", "Monitor", "MutexError", "NameTaken", "NameUnknown",
+    "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security", "SharedMemoryFull", "UnsealableValue",
+    "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError", "XMEGuard", "XMEManager",
+    "attach", "build", "errors", "xmem_array", "xmem_dict", "xmem_list", "xmem_object",
 ]  # fmt: skip
 
 

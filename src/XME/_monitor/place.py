@@ -18,6 +18,7 @@ from XME._containers import home as homes
 from XME._containers import opening
 from XME._containers.home import W_ROOT, W_STORED
 from XME._containers.shared_dict import xmem_dict
+from XME._containers.struck import whole
 from XME._core import named, registry
 from XME._core.futex import Word
 from XME._monitor.private import PrivateMessages
@@ -119,12 +120,7 @@ class Place:
         while True:
             shared = self._shared
             assert shared is not None
-            with shared.mutex:
-                # Nobody moves them meanwhile.
-                has_moved = is_marked(shared) and _ADDRESS in shared
-                if not has_moved:
-                    of_shared(shared)
-            if not has_moved:
+            if _changed(shared, of_shared):
                 self.wake(shared)
                 return
             self._follow(shared)
@@ -176,6 +172,17 @@ class Place:
         self._lock = threading.RLock()
         if self._shared is None:
             self._private = None
+
+
+@whole
+def _changed(shared: xmem_dict, function: Callable[[xmem_dict], Any]) -> bool:
+    """Change a dict by a function; False if its messages have moved."""
+    with shared.mutex:
+        # Nobody moves them meanwhile.
+        if is_marked(shared) and _ADDRESS in shared:
+            return False
+        function(shared)
+        return True
 
 
 def _founded(domain: Any, name: str, content: dict[Any, Any]) -> xmem_dict:

@@ -37,10 +37,10 @@ _HEAD = struct.Struct("<4s4s12sQQI")
 _MAGIC: Final = b"XME\x01"
 _TAG_BYTES: Final = 16
 _PLAIN, _ZSTANDARD = range(2)
-_LEAST: Final = 512
-# From here on speed counts more than the last tenth of size.
+_LEAST: Final = 2048
+# From here on speed counts more than size: a message is to be sealed as fast as a good network takes it.
 _LARGE: Final = 1 << 16
-_LEVEL, _LEVEL_LARGE = 1, -10
+_LEVEL, _LEVEL_LARGE = 1, -20
 _PIECE: Final = 4096
 # It pays if a sample becomes smaller than this.
 _PAYS: Final = 0.9
