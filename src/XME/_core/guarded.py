@@ -51,6 +51,8 @@ _LONGEST_TEXT = 40
 # holder could not go on meanwhile.
 _SPINS = 1000 if (os.cpu_count() or 1) > 1 else 0
 _YIELDS = 20
+# With more processes than cores a single yield can take milliseconds, and a dead holder goes unnoticed meanwhile.
+_YIELD_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -144,10 +146,20 @@ class GuardedMutex(RobustMutex):
             return True
         if not self.spins:
             return False
+        if self._try_often(_SPINS):
+            return True
+        limit = time.monotonic() + _YIELD_S
+        for _ in range(_YIELDS):
+            os.sched_yield()
+            if self._try_often(1):
+                return True
+            if time.monotonic() >= limit:
+                break
+        return False
+
+    def _try_often(self, turns: int) -> bool:
         is_free = self._semaphore.is_free
-        for turn in range(_SPINS + _YIELDS):
-            if turn >= _SPINS:
-                os.sched_yield()
+        for _ in range(turns):
             if is_free():
                 try:
                     self._grab(0)
