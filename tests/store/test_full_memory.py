@@ -9,9 +9,10 @@ import textwrap
 
 import pytest
 
-from tests.store import crash_scenarios
+from tests.store import crash_scenarios, object_scenarios
 from tests.store.crash_scenarios import BIG, FEW, LARGE, LARGES, SMALL, TREE, TREES, calling, deleting, setting
-from tests.store.crash_sweep import Scenario, World
+from tests.store.crash_sweep import Scenario, Thing, World, act
+from tests.store.object_scenarios import small
 from XME.errors import SharedMemoryFull
 
 # What may need memory that is not there yet.
@@ -26,8 +27,8 @@ class Demands(list):
     over = False
 
 
-def refuse(number):
-    """Let the n-th demand for memory in this process be refused; returns those that were made."""
+def refuse(number, lasting):
+    """Let the n-th demand for memory in this process be refused, or all from there on; returns those that were made."""
     demands = Demands()
 
     def refusing(name):
@@ -36,7 +37,8 @@ def refuse(number):
         def call(*args, **kwargs):
             if _is_needy(name, args):
                 demands.append(name)
-                if len(demands) == number and not demands.over:
+                is_late = lasting and len(demands) > number > 0
+                if (len(demands) == number or is_late) and not demands.over:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return real(*args, **kwargs)
 
@@ -54,12 +56,12 @@ def _is_needy(name, args):
     return not {frame.f_code.co_name, frame.f_back.f_code.co_name} & _OVER
 
 
-def attempt(world, number):
+def attempt(world, number, lasting):
     """Do what is swept with the n-th demand refused, and then once more; returns how many demands there were."""
-    demands = refuse(number)
+    demands = refuse(number, lasting)
     failed = False
     try:
-        world.scenario.act(world.shared)
+        act(world)
     except SharedMemoryFull:
         failed = True
     made = len(demands)
@@ -68,7 +70,7 @@ def attempt(world, number):
     assert world.content() != failed or world.model == world.after
     world.shared._check()
     if failed:
-        world.scenario.act(world.shared)
+        act(world)
     assert world.content()
     world.go_on("again")
     world.shared._check(settled=True)
@@ -96,22 +98,44 @@ SWEPT = [
     Scenario("__imul__", [1, BIG], crash_scenarios._imul),
     Scenario("clear", TREES, calling("clear"), nested=True),
     Scenario("atomic", FEW, crash_scenarios._list_transaction),
+    Scenario("method", small(), object_scenarios.calling("grow", 12, 200), note="growing"),
+    Scenario("method", small(), object_scenarios.calling("push", BIG), note="large into a list"),
+    Scenario("__delattr__", object_scenarios.large(), object_scenarios.deleting("large"), note="large"),
+    Scenario("__delattr__", Thing(n=1, wide="x" * 40_000), object_scenarios.deleting("wide"), note="memory goes back"),
+    Scenario("atomic", small(), object_scenarios._renewing),
 ]
 
 
-@pytest.mark.parametrize("scenario", SWEPT, ids=lambda scenario: scenario.name)
-def test_refused_at_every_demand(scenario):
-    number, made, refusals = 0, 1, 0
-    while number < made:
-        number += 1
+by_name = pytest.mark.parametrize("scenario", SWEPT, ids=lambda scenario: scenario.name)
+
+
+@by_name
+def test_refused_at_some_demands(scenario):
+    refuse_each(scenario, lasting=True, few=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+@by_name
+def test_refused_at_every_demand(scenario, lasting):
+    refuse_each(scenario, lasting=lasting, few=False)
+
+
+def refuse_each(scenario, *, lasting, few):
+    refusals = number = 0
+    # None is refused in the first turn, which tells how many there are.
+    made = 1
+    while number <= made:
         with World(scenario) as world:
-            code, said = world.run(lambda world, number=number: attempt(world, number))
+            code, said = world.run(lambda world, number=number: attempt(world, number, lasting))
             assert code == 0, f"demand {number}: {said}"
             world.shared._check()
+        # With one refused there may be more, or fewer.
         made = max(made, said[0])
         refusals += said[1]
+        number += max(1, made // 5) if few else 1
     # Only what gives memory back may do without it.
-    assert refusals or scenario.method in {"__delitem__", "pop", "clear", "popitem"}
+    assert refusals or scenario.method in {"__delitem__", "__delattr__", "pop", "clear", "popitem"}
 
 
 # -- a real one ----------------------------------------------------------------------------------------------------
@@ -124,7 +148,7 @@ SMALL_WORLD = """
 
     from XME.errors import SharedMemoryFull
 
-    BALLAST = "/dev/shm/ballast"
+    BALLAST, REST = "/dev/shm/ballast", "/dev/shm/rest"
 
     def fill(shared, model, add, count):
         for k in range(count):
@@ -157,6 +181,20 @@ SMALL_WORLD = """
         assert reached > 5, reached
         assert plain() == model
         shared._check(settled=True)
+        # Also when not one page is left, things can be taken away.
+        with open(REST, "wb", buffering=0) as file:
+            for size in (1 << 20, 4096):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    pass
+        for _ in range(5):
+            key = next(iter(model)) if type(model) is dict else -1
+            del shared[key], model[key]
+        assert plain() == model
+        shared._check()
+        os.unlink(REST)
         os.unlink(BALLAST)
         for _ in range(reached // 3):
             key = next(iter(model)) if type(model) is dict else -1

@@ -492,6 +492,22 @@ def test_transactions():
         shop.unlink()
 
 
+def test_a_transaction_that_outgrows_several_generations():
+    shop = xmem_object("shop", Shop, [1])
+    with shop.atomic():
+        for k in range(6):
+            setattr(shop, f"wide{k}", "x" * 4000 * 2**k)
+            shop.put(k)
+            shop.go_deep(k)
+        assert shop.items == [1, 0, 1, 2, 3, 4, 5]
+    shop.count = 0
+    shop.put(6)
+    assert (shop.count, shop.items, shop.are_same()) == (1, [1, 0, 1, 2, 3, 4, 5, 6], True)
+    assert shop.stock == {"a": {"b": [1, 0, 1, 2, 3, 4, 5]}}
+    assert [len(getattr(shop, f"wide{k}")) for k in range(6)] == [4000 * 2**k for k in range(6)]
+    shop._xmem_core._check(settled=True)
+
+
 def test_a_transaction_inside_a_method():
     class Inner:
         def __init__(self):

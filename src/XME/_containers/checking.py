@@ -87,7 +87,7 @@ def _walked(generation: Generation, limit: int) -> Iterator[int]:
     while place <= limit:
         yield place
         units = generation.units(place)
-        if not units or place + units > generation.size:
+        if not units or place + units > generation.whole:
             return
         place += units
 
@@ -97,8 +97,8 @@ def _faults_behind(generation: Generation, limit: int) -> Iterator[str]:
     words = generation.words
     place = limit + generation.units(limit)
     high = words[G_HIGH]
-    if not place <= high <= generation.size:
-        yield f"the high-water place is {high}, the root's record ends at {place}, the generation at {generation.size}"
+    if not place <= high <= generation.whole:
+        yield f"the high-water place is {high}, the root's record ends at {place}, the generation at {generation.whole}"
         return
     while place < high and words[2 * place]:
         place += generation.units(place)

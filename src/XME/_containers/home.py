@@ -204,7 +204,7 @@ class Home:
         generation = Generation(data, keeper)
         if generation.number != number:
             return None
-        if not generation.is_sound or not generation.first <= root & PLACE_MASK < generation.size:
+        if not generation.is_sound or not generation.first <= root & PLACE_MASK < generation.whole:
             raise BadSegment.of(self.segment_name, f"generation {number} of its records is damaged")
         return generation
 

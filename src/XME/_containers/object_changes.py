@@ -175,6 +175,7 @@ class Changing(Quick):
         self._end()
 
     def _put_all(self, change: Any, writes: list[Write], gone: list[str]) -> None:
+        begun_in = change.generation
         for name, tag, payload in writes:
             entry = self._entries.get(name)
             is_new = entry is None
@@ -192,7 +193,8 @@ class Changing(Quick):
         if change.is_wasteful and gone:
             change.shrink()
         generation = change.generation
-        if generation.number != self._number:
+        # In a transaction that outgrows several, all those have one number.
+        if generation is not begun_in or generation.number != self._number:
             self._find_again(generation)
         self._end_known = generation.words[G_GIVEN]
 

@@ -18,14 +18,21 @@ from XME._core import names
 from XME.errors import NameTaken, SharedMemoryFull
 
 _refusing = False
+# What a file without content takes, about.
+_FILE_BYTES = 1024
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
 # Python keeps a descriptor for every mapping up to 3.12; later it can be told not to.
 _MAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 def new_file() -> int:
-    """Return a descriptor of a new file in shared memory that has no name yet."""
-    return os.open(names.FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    """Return a descriptor of a new file in shared memory that has no name yet.
+
+    Raises:
+        SharedMemoryFull: there are as many files as there may be.
+    """
+    with room_for(_FILE_BYTES):
+        return os.open(names.FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def full(wanted: int) -> SharedMemoryFull:

@@ -86,6 +86,10 @@ class Change:
         """True if so many units can be appended here."""
         return self.high + units <= self.generation.size
 
+    def fits_as_removal(self, units: int) -> bool:
+        """True if a record of so many units that takes something away can be appended here."""
+        return self.high + units <= self.generation.whole
+
     def write(self, tag: int, key: bytes, value: bytes, previous: int, extra: int) -> int:
         """Append a record that fits, and return its place."""
         place = self.high
@@ -117,7 +121,7 @@ class Change:
         if self.origin.number + 1 >= _GENERATIONS:
             msg = "this container has used up its generations (2**32): copy it into a new one"
             raise XMEError(msg)
-        nbytes = max(_LEAST_BYTES, (log.first_record(slots, order) + units) * log.UNIT)
+        nbytes = max(_LEAST_BYTES, log.with_spare(log.first_record(slots, order) + units) * log.UNIT)
         data, keeper, serial = self._room.new_memory(nbytes)
         made = log.lay_out(data, self.origin.number + 1, slots, order)
         made.keeper = keeper

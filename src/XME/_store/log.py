@@ -70,6 +70,7 @@ _VOID_FIELD = TAG_MASK << TAG_SHIFT
 FIELDS = struct.Struct("<QIIIIII")
 _FIELDS_BEHIND_HEAD = struct.Struct("<IIIII")
 _ZERO_HEAD = bytes(8)
+_SPARE_UNITS = 64
 
 
 class Fields(NamedTuple):
@@ -92,6 +93,19 @@ def first_record(slots: int, order: int) -> int:
     return (GENERATION_BYTES + 8 * slots + 4 * order + UNIT - 1) // UNIT
 
 
+def spare_of(units: int) -> int:
+    """Return how much of so large a generation is kept for records that take something away.
+
+    What is full can then be made emptier, also when there is no memory for a new generation.
+    """
+    return min(_SPARE_UNITS, units >> 4)
+
+
+def with_spare(units: int) -> int:
+    """Return how large a generation must be that has room for so much without what is kept."""
+    return units + min(_SPARE_UNITS, units // 15 + 1)
+
+
 class Generation:
     """One generation, mapped.
 
@@ -101,11 +115,13 @@ class Generation:
         ints: the same as 4-byte words.
         data: the same as bytes.
         keeper: what must live as long as the views do.
+        whole, size: as far as it reaches; as far as records may that make the container larger.
         slots: how many slots there are.
         order_at: where the positions begin, as an index of `ints`.
     """
 
-    __slots__ = ("data", "first", "ints", "keeper", "number", "order", "order_at", "probes", "size", "slots", "words")
+    __slots__ = ("data", "first", "ints", "keeper", "number", "order", "order_at", "probes", "size", "slots", "whole",
+                 "words")  # fmt: skip
 
     def __init__(self, data: memoryview, keeper: Any) -> None:
         """Look at a generation that was laid out before (see lay_out)."""
@@ -115,7 +131,8 @@ class Generation:
         self.keeper = keeper
         words = self.words
         self.number: int = words[G_NUMBER]
-        self.size: int = words[G_SIZE]
+        self.whole: int = words[G_SIZE]
+        self.size: int = self.whole - spare_of(self.whole)
         self.slots: int = words[G_SLOTS]
         self.order: int = words[G_ORDER]
         self.first: int = words[G_FIRST]
@@ -125,7 +142,7 @@ class Generation:
     @property
     def is_sound(self) -> bool:
         """False if the numbers at its start cannot be a generation's."""
-        bound = self.size * UNIT <= self.data.nbytes
+        bound = self.whole * UNIT <= self.data.nbytes
         power = self.slots & (self.slots - 1) == 0
         return bound and power and self.first == first_record(self.slots, self.order) <= self.size
 

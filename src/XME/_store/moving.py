@@ -134,7 +134,7 @@ def _copy_many(old: Generation, places: Any, made: Generation) -> tuple[Any, int
     total = int(ends[-1])
     kind = np.dtype("V16")
     target = np.frombuffer(made.data, kind, total, made.first * UNIT)
-    source = np.frombuffer(old.data, kind, old.size)
+    source = np.frombuffer(old.data, kind, old.whole)
     first = int(places[0])
     if np.array_equal(places, begins + first):
         # Nothing between them was dropped, and they lie in order.

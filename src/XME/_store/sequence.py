@@ -221,7 +221,7 @@ class SequenceChange(Change):
                 pass
             else:
                 return
-        if self.fits(units_for(0, 0)):
+        if self.fits_as_removal(units_for(0, 0)):
             self.commit_record()
         else:
             self._renew(0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 
 from XME._store import index, log, moving
 from XME._store.change import Change, Room, room_wanted
 from XME._store.log import DELETED, G_GIVEN, G_PROBES, PLACE_MASK, Generation
+from XME.errors import SharedMemoryFull
 
 # A tag with this bit: before the value stand the length and the bytes that give the key as it was first spelled.
 SPELLED = 0x40
@@ -127,7 +129,7 @@ class TableChange(Change):
         if position == self.end - 1:
             # What lies between was deleted when this key came, and so is now.
             self._trim(below - 1 if 0 < below <= position else position)
-        if self.fits(log.units_for(len(key), 0)):
+        if self.fits_as_removal(log.units_for(len(key), 0)):
             place = self.write(DELETED, key, b"", newest, position)
             index.store_slot(generation, slot, hashed, place)
         else:
@@ -164,7 +166,14 @@ class TableChange(Change):
         count = len(entries.places)
         positions = max(_LEAST_POSITIONS, 2 * (count + 1))
         room = room_wanted(self.live, units, 0 if is_shrinking else old.size)
-        made = self._begin(room, positions, slots_for(positions))
+        try:
+            made = self._begin(room, positions, slots_for(positions))
+        except SharedMemoryFull:
+            if not without:
+                raise
+            # What is deleted must be able to go: with little room, beside what each generation keeps for that.
+            positions = max(_LEAST_POSITIONS, count + 1)
+            made = self._begin(self.live + self.live // 8, positions, slots_for(positions))
         self.high = moving.copy_table(old, entries, made)
         self.count = self.end = count
         self.live = self.high - made.first
@@ -177,5 +186,7 @@ class TableChange(Change):
 
     def shrink(self) -> None:
         """Give memory back: go on in a generation that is as large as what lives needs."""
-        # Not twice as large as before, which would be wasteful again.
-        self._renew(4, is_shrinking=True)
+        # Not twice as large as before, which would be wasteful again. And if there is no room for it now, then later:
+        # what is deleted must be able to go.
+        with contextlib.suppress(SharedMemoryFull):
+            self._renew(4, is_shrinking=True)
