@@ -97,8 +97,11 @@ CONTAINERS: tuple[str, ...] = (
     "key_bytes",
 )
 MESSAGES: tuple[str, ...] = ("message_update", "message_large", "message_small", "rpc")
-GROUPS: Mapping[str, tuple[str, ...]] = {"running": RUNNING, "containers": CONTAINERS, "messages": MESSAGES}
-CASES = RUNNING + CONTAINERS + MESSAGES
+GUARD: tuple[str, ...] = ("guard_call", "guard_get")
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "running": RUNNING, "containers": CONTAINERS, "messages": MESSAGES, "guard": GUARD,
+}  # fmt: skip
+CASES = RUNNING + CONTAINERS + MESSAGES + GUARD
 
 
 @dataclass(frozen=True)

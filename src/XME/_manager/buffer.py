@@ -2,9 +2,9 @@
 
 What becomes public when, for call n of operator o (the ring's table has the words)::
 
-    any function     STARTED; it runs; results[o] = n, result      or failures[n]; DONE
-    a method of an   STARTED; it runs; results[o] = n, result; then the commit of what it has changed and of the
-    xmem_object      number n, by one store; DONE                  or failures[n]; DONE
+    any function     STARTED; it runs; results[o] = result      or failures[n]; DONE
+    a method of an   STARTED; it runs; results[o] = result; then the commit of what it has changed and of the
+    xmem_object      number n, by one store; DONE               or failures[n]; DONE
 
 So who finds n STARTED after a death knows: of a method, whether it was done (the object's number says so), and if not,
 that it has changed nothing: it is run. Of anything else, nothing: failures[n] says GuardDied.
@@ -47,7 +47,7 @@ class CallBuffer:
 
     Attributes:
         ring: the calls that wait.
-        results: for each operator's key, the number of his last call and its result.
+        results: for each operator's key, the result of his last call.
         failures: for each call that failed, its operator, name and exception, until they are fetched.
     """
 
@@ -103,7 +103,7 @@ class CallBuffer:
     def result_of(self, operator: Any) -> tuple[Any] | None:
         """Return the result of an operator's last call in a tuple; None if there is none."""
         data = self.results.get(self.key_of(operator)[0])
-        return None if data is None else (pickle.loads(data[_NUMBER.size :]),)
+        return None if data is None else (pickle.loads(data),)
 
     def take_failures(self, operator: Any = None) -> list[tuple[int, str, Exception]]:
         """Take out what has failed, of one operator or (None) of all: (number, name, exception), in order."""
@@ -133,7 +133,7 @@ class CallBuffer:
 
     def operators(self) -> dict[Any, Any]:
         """Return the kept result of each operator."""
-        return {restoring.restore(key): pickle.loads(data[_NUMBER.size :]) for key, data in self.results.items()}
+        return {restoring.restore(key): pickle.loads(data) for key, data in self.results.items()}
 
     def _read(self, number: int) -> tuple[bytes, bytes, bytes] | None:
         """Return a call's function, operator and keywords; None if it is done."""
@@ -201,7 +201,10 @@ class CallBuffer:
         token, key, data = call
 
         def keep(result: Any) -> None:
-            self.results[key] = _NUMBER.pack(number) + calls.encode_result(result)
+            encoded = calls.encode_result(result)
+            # A look is cheaper than a change.
+            if self.results.get(key) != encoded:
+                self.results[key] = encoded
 
         try:
             function = calls.decode_function(token)

@@ -25,6 +25,7 @@ _tokens: dict[tuple[str, int, str], bytes] = {}
 # What was made of them here.
 _methods: dict[bytes, Method] = {}
 _KEPT = 4096
+_NONE = pickle.dumps(None, 5)
 
 
 class Method:
@@ -119,6 +120,8 @@ def encode_keywords(kwargs: Mapping[str, Any]) -> bytes:
 
 def encode_result(value: Any) -> bytes:
     """Return a result as bytes; TypeError if it does not pickle."""
+    if value is None:
+        return _NONE
     return pickle.dumps(value, 5) if codec.is_simple(value) else _encode("the result", value)
 
 

@@ -142,23 +142,26 @@ class Ring:
             Deadlock: who runs the calls waits for what this thread holds, or is this thread.
         """
         words = self.words
-        with self.appending:
-            number = words[W_TAIL] + 1
-            at = self.slots_at + number % self.slots * SLOT_WORDS
-            word = words[at]
-            if word >> 2 == number:
-                number = self._last() + 1
-                at = self.at(number)
+        while True:
+            with self.appending:
+                number = words[W_TAIL] + 1
+                at = self.slots_at + number % self.slots * SLOT_WORDS
                 word = words[at]
-            if word and word != number - self.slots << 2 | DONE:
-                self._await_room(number)
-            if parcel is not None:
-                parcels[number] = parcel
-            start = 8 * at + BODY_AT
-            self._data[start : start + len(body)] = body
-            words[at + 1], words[at + 2], words[at + 3] = 0, operator_hash, lengths
-            words[at] = number << 2 | APPENDED
-            words[W_TAIL] = number
+                if word >> 2 == number:
+                    number = self._last() + 1
+                    at = self.at(number)
+                    word = words[at]
+                if not word or word == number - self.slots << 2 | DONE:
+                    if parcel is not None:
+                        parcels[number] = parcel
+                    start = 8 * at + BODY_AT
+                    self._data[start : start + len(body)] = body
+                    words[at + 1], words[at + 2], words[at + 3] = 0, operator_hash, lengths
+                    words[at] = number << 2 | APPENDED
+                    words[W_TAIL] = number
+                    break
+            # Without the mutex: one of those who wait for room then appends many, and the others sleep on.
+            self._await_room(number - self.slots)
         if words[W_ASLEEP]:
             self.wake()
         return int(number)
@@ -168,12 +171,10 @@ class Ring:
         self.words[W_ASLEEP] = 0
         self.work.hint()
 
-    def _await_room(self, number: int) -> None:
+    def _await_room(self, oldest: int) -> None:
         """Wait until a slot is free; better until a quarter is, so that one is not woken for each call."""
-        oldest = number - self.slots
         self.wake()
-        while not self.is_done(oldest):
-            self.wait(oldest + self.slots // 4, None, enough=oldest)
+        self.wait(oldest + self.slots // 4, None, enough=oldest)
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
