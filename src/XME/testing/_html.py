@@ -9,10 +9,13 @@ from XME.testing._history import History
 from XME.testing._timeline import call_label
 
 _LEFT, _WIDTH, _LANE = 70, 1100, 46
+# A long history is wider than the page, and is scrolled: below this distance, boxes could not be told apart.
+_STEP = 12
 _SENT = {Op.KILL_SENT: "killed", Op.REAPED: "reaped", Op.STOPPED: "stopped", Op.CONTINUED: "continued"}
 _STYLE = """
 body { font: 14px system-ui, sans-serif; margin: 2em; color: black; background: white }
 h1 { font-size: 1.2em } pre { background: whitesmoke; padding: 1em; overflow-x: auto }
+div { overflow-x: auto }
 .call { fill: lavender; stroke: lightslategray } .hold { fill: mediumseagreen } .read { fill: yellowgreen }
 .proof { stroke: red; stroke-width: 2.5 } .sent { stroke: red; stroke-dasharray: 3 2 }
 text { font-size: 11px; fill: black }
@@ -41,7 +44,7 @@ def _picture(history: History, witness: tuple[Event, ...]) -> str:
     parts = [f"<text x='4' y='{_top(worker) + 20}'>w{worker}</text>" for worker in lanes]
     parts += _calls(history, scale, set(witness)) + _holds(history, scale) + _sent(events, scale)
     height = _top(history.workers) + 10
-    return f"<svg width='{_LEFT + _WIDTH + 20}' height='{height}' role='img'>{''.join(parts)}</svg>"
+    return f"<div><svg width='{scale.right + 20}' height='{height}' role='img'>{''.join(parts)}</svg></div>"
 
 
 class _Scale:
@@ -49,10 +52,12 @@ class _Scale:
 
     def __init__(self, events: list[Event]) -> None:
         moments = sorted({event.time_ns for event in events})
-        self._places = {moment: _LEFT + _WIDTH * k / max(1, len(moments)) for k, moment in enumerate(moments)}
+        width = max(_WIDTH, _STEP * len(moments))
+        self.right = _LEFT + width
+        self._places = {moment: _LEFT + width * k / max(1, len(moments)) for k, moment in enumerate(moments)}
 
     def at(self, moment: int) -> float:
-        return self._places.get(moment, _LEFT + _WIDTH)
+        return self._places.get(moment, self.right)
 
 
 def _top(worker: int) -> int:
