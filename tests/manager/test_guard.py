@@ -195,6 +195,12 @@ def test_the_script_runs_beside_the_guard(account):
         assert xme.gfun()[1] == ("XMEGuard",)
 
 
+def test_a_script_can_stop_its_guard(account):
+    guard = quiet(ExitTime=0, script="__GUARD__.Status = False")
+    with engine(add_many, guard, account) as xme:
+        assert xme.gfun(30) == ((30,), (30,))
+
+
 def test_an_error_in_the_script_is_raised_when_all_calls_have_run(account):
     with engine(add_many, quiet(script="1 / 0"), account) as xme:
         with pytest.raises(ZeroDivisionError) as caught:

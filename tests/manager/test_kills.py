@@ -7,6 +7,7 @@ import pytest
 from tests.manager import kills
 from XME._core import mutex as mutex_module
 from XME._core import recovery
+from XME._manager.buffer import CallBuffer
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,14 @@ def test_who_runs_calls_is_killed_at_some_stores():
 
 def test_who_appends_is_killed_at_some_stores():
     sweep_appends(lambda points: range(2, points + 1, 5))
+
+
+@pytest.mark.parametrize("settle", [lambda buffer, number, done: buffer._run_one(number, done), lambda *_args: None])
+def test_the_sweep_finds_a_planted_fault(monkeypatch, settle):
+    """What was begun is run once more, or is dropped silently."""
+    monkeypatch.setattr(CallBuffer, "_settle", settle)
+    with pytest.raises(AssertionError):
+        sweep_runs(lambda points: range(2, points + 1, 7))
 
 
 @pytest.mark.slow

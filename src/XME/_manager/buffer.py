@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import time
 import weakref
 from typing import Any
 
@@ -29,6 +30,7 @@ from XME._manager.ring import (
     W_BROKEN,
     W_SETTLED,
     W_STARTED_AT,
+    W_STARTED_WHEN,
     W_STARTS,
     Ring,
 )
@@ -39,6 +41,7 @@ _NUMBER = struct.Struct("<Q")
 _MASK = (1 << 64) - 1
 # So many guards in a row may die before one call is settled.
 _FUTILE_STARTS = 8
+_SOON_S = 10
 _all: weakref.WeakSet[CallBuffer] = weakref.WeakSet()
 
 
@@ -264,8 +267,11 @@ class CallBuffer:
         words = ring.words
         with ring.running:
             settled = ring._settled()
-            starts = words[W_STARTS] + 1 if words[W_STARTED_AT] == settled else 1
-            words[W_STARTED_AT], words[W_STARTS] = settled, starts
+            now = int(time.monotonic())
+            # Those that were killed now and then while there was nothing to do are no sign of anything.
+            is_soon = now - words[W_STARTED_WHEN] < _SOON_S
+            starts = words[W_STARTS] + 1 if words[W_STARTED_AT] == settled and is_soon else 1
+            words[W_STARTED_AT], words[W_STARTS], words[W_STARTED_WHEN] = settled, starts, now
             self.clear_parcels()
             if starts > _FUTILE_STARTS:
                 words[W_STARTS] = 0

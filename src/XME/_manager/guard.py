@@ -40,7 +40,8 @@ class XMEGuard:
         EmpLoopTime: the same when there was none.
         VerboseTime: after how many seconds it prints what it is doing; 0: never.
         script: Python code that runs in the guard's process beside it, with ``__GUARD__`` (this object), ``XMEManager``
-            and ``print``; an error in it is raised by gfun. ``guard + "more"`` appends to it.
+            and ``print``; an error in it is raised by gfun. ``guard + "more"`` appends to it. ``__GUARD__.Status`` is
+            True until the guard ends, and a script that makes it False tells it to stop.
 
     Raises:
         ValueError: a time is negative or no number.
@@ -49,6 +50,8 @@ class XMEGuard:
     >>> guard + "__GUARD__.seen = 1"
     <XMEGuard ExitTime=1, script of 18 characters>
     """
+
+    Status = False
 
     def __init__(
         self, ExitTime: float = 10, LoopTime: float = 1e-6, EmpLoopTime: float = 0.1, VerboseTime: float = 5,
@@ -87,8 +90,12 @@ class XMEGuard:
         script = _Script(self, XMEManager, print)
         service = _Service(self, XMEManager, print)
         service.begin()
+        self.Status = True
         script.start()
-        service.run()
+        try:
+            service.run()
+        finally:
+            self.Status = False
         script.end()
         return service.count
 
@@ -188,7 +195,9 @@ class _Service:
             raise DomainEnded.of(self._ring.domain.id)
         if words[W_BESIDE]:
             return False
-        if not self._shared.guard.get("Status", True) or (words[W_BEATS] and not self._ring.hearts()):
+        if not self._guard.Status or not self._shared.guard.get("Status", True):
+            return True
+        if words[W_BEATS] and not self._ring.hearts():
             return True
         return bool(self._guard.ExitTime) and unused_s >= self._guard.ExitTime
 

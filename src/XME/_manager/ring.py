@@ -11,6 +11,7 @@ The payload, in 8-byte words::
     6     how often a guard has begun since a call was settled last
     7     what `settled` was then
     8     1 if no guard will run what is in the ring
+    9     when a guard began last, in seconds of the monotonic clock
     16    for each participant: the serial number of the semaphore on which he waits, 0 if he never did
     ...   for each participant: incarnation << 16 | how many hearts beat in him
     ...   the slots, 32 words each:
@@ -58,7 +59,7 @@ BODY_AT = 32
 BODY_BYTES = 8 * SLOT_WORDS - BODY_AT
 APPENDED, STARTED, DONE = 1, 2, 3
 PARCEL = 1 << 63
-W_SLOTS, W_TAIL, W_SETTLED, W_ASLEEP, W_BESIDE, W_BEATS, W_STARTS, W_STARTED_AT, W_BROKEN = range(9)
+W_SLOTS, W_TAIL, W_SETTLED, W_ASLEEP, W_BESIDE, W_BEATS, W_STARTS, W_STARTED_AT, W_BROKEN, W_STARTED_WHEN = range(10)
 _SEMAPHORES_AT = 16
 # How long a waiter sleeps before it looks again, and how long it looks before it sleeps.
 SLICE_S = 0.025
