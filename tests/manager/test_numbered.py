@@ -73,7 +73,8 @@ def test_they_do_what_the_methods_do(cls, steps):
         if forget:
             core._become_empty()
         number = count.to_bytes(8 + count % 3, "little")
-        expected = outcome(lambda act=getattr(plain, method), value=value: act(value))
+        act = getattr(plain, method)
+        expected = outcome(lambda act=act, value=value: act(value))
         if is_numbered:
             found = outcome(lambda m=method, v=value, n=number: call(numbered, cls, m, v, n))
             last = last if method == "fail" else number

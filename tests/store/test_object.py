@@ -798,6 +798,25 @@ def test_a_signal_handler_in_the_middle_of_a_change_is_refused(monkeypatch):
     assert v.value == 2
 
 
+class Pair:
+    def __init__(self):
+        self.items = [1]
+        self.same = self.items
+        self.count = 0
+
+    def part(self, handle):
+        del self.same
+        with handle.atomic():
+            self.count += 1
+        self.count += 1
+
+
+def test_what_a_method_deletes_before_its_transaction_is_deleted_once():
+    pair = xmem_object("pair", Pair)
+    pair.part(pair)
+    assert (pair.count, pair.items, hasattr(pair, "same")) == (2, [1], False)
+
+
 def test_threads():
     v = xmem_object("v", V)
     shop = xmem_object("shop", Shop)

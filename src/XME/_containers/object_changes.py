@@ -57,7 +57,8 @@ class Changing(Quick):
         changeable: dict[str, Any] = {}
         for name, value in changed.items():
             (fixed if is_fixed(value) else changeable)[name] = value
-        gone = [name for name in (*known, *touched) if name not in present]
+        # What was published before (atomic() in a method) is not gone once more.
+        gone = [name for name in (*known, *touched) if name not in present and name in self._entries]
         self._publish_all(fixed, changeable, gone)
 
     def _publish_all(self, fixed: dict[str, Any], changeable: dict[str, Any], gone: list[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from XME._containers.home import W_GONE, W_ROOT
 from XME._containers.object_class import MISSING
 from XME._containers.object_core import LATE, Core
-from XME._containers.object_state import CLOSED, IDLE, OPEN, Entry
+from XME._containers.object_state import CLOSED, IDLE, OPEN, OWN, Entry
 from XME._store import codec, index, table, values
 from XME._store.log import PLACE_MASK
 from XME.errors import MutexError
@@ -131,10 +131,11 @@ class Numbered:
 
     def _publish(self, number: bytes) -> None:
         core = self.core
-        change = core._begin_with_user_code()
+        # The method's own level, as atomic() in a method has it.
+        change = super(Core, core)._begin_with_user_code()
+        core._root = OWN
+        core._phase = CLOSED
         change.put(_KEY, _HASH, b"", values.BYTES, number)
         if change.generation.number != core._number:
             core._find_again(change.generation)
-        core._end()
-        core._phase = CLOSED
         core._finish()
