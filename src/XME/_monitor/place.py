@@ -36,13 +36,15 @@ _MARK: Final = 3
 class Place:
     """The messages of one Monitor, as this process has them."""
 
-    __slots__ = ("__weakref__", "_lock", "_private", "_shared", "_word")
+    __slots__ = ("__weakref__", "_lock", "_next", "_private", "_shared", "_word")
 
     def __init__(self, shared: xmem_dict | None = None) -> None:
         """Bind to a shared dict, or begin with no messages that nobody else can see."""
         self._lock = threading.RLock()
         self._private: PrivateMessages | None = None if shared is not None else PrivateMessages()
         self._shared = shared
+        # Where publish is moving them: whatever strikes it, the new dict must not go when it has them.
+        self._next: xmem_dict | None = None
         # The root word to wake waiters by, and the words that it is in.
         self._word: tuple[Any, Word] | None = None
         if shared is None:
@@ -82,6 +84,7 @@ class Place:
         if address is None:
             return False
         self._shared = opening.restored(homes.DICT, *address)
+        self._next = None
         return True
 
     # -- using -----------------------------------------------------------------------------------------------------
@@ -146,14 +149,14 @@ class Place:
             ShortLived: a message is a shared container of this program.
         """
         shared = self.shared()
-        domain = made = None
+        domain = None
         try:
             with shared.atomic():
                 if shared.name is not None or (is_marked(shared) and _ADDRESS in shared):
                     msg = f"this Monitor has a public name already: {self.shared().name!r}"
                     raise ValueError(msg)
                 with named.founding(name) as domain:
-                    made = _founded(domain, name, shared.copy())
+                    made = self._next = _founded(domain, name, shared.copy())
                     registry.add(registry.Entry(name, domain.id, made.serial, KIND, metadata))
                     shared.words[W_STORED] = _MARK
                     shared.clear()
@@ -162,8 +165,8 @@ class Place:
             if domain is not None and not domain.ended and not is_address_of(shared, domain.id):
                 named.end(domain)
             raise
+        self._follow(shared)
         self.wake(shared)
-        self._shared = made
 
     # -- forks -----------------------------------------------------------------------------------------------------
 
@@ -177,12 +180,14 @@ class Place:
 @whole
 def _changed(shared: xmem_dict, function: Callable[[xmem_dict], Any]) -> bool:
     """Change a dict by a function; False if its messages have moved."""
-    with shared.mutex:
-        # Nobody moves them meanwhile.
-        if is_marked(shared) and _ADDRESS in shared:
-            return False
+    # Given back by `whole` after an exception: what a Ctrl-C strikes below may have given back all of it already.
+    shared.mutex.acquire()
+    # Nobody moves them meanwhile.
+    is_here = not (is_marked(shared) and _ADDRESS in shared)
+    if is_here:
         function(shared)
-        return True
+    shared.mutex.release()
+    return is_here
 
 
 def _founded(domain: Any, name: str, content: dict[Any, Any]) -> xmem_dict:
