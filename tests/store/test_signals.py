@@ -87,6 +87,17 @@ def _transaction(target):
         del target["b"]
 
 
+def _savepoints(target):
+    with target.atomic():
+        target["a"] = 2
+        with contextlib.suppress(LookupError), target.atomic():
+            target["new"] = BIG
+            with target.atomic():
+                del target["b"]
+            raise LookupError
+        target["c"] = 3
+
+
 def _list_transaction(target):
     with target.atomic():
         target.append(BIG)
@@ -123,6 +134,7 @@ CHANGES = {
     "delete large": (FIRST_DICT, lambda d: d.__delitem__("large")),
     "grow": (FIRST_DICT, lambda d: d.update(dict.fromkeys(range(20), "x" * 200))),
     "atomic": (FIRST_DICT, _transaction),
+    "savepoints": (FIRST_DICT, _savepoints),
     "append": (FIRST_LIST, lambda c: c.append(5)),
     "append large": (FIRST_LIST, lambda c: c.append(BIG)),
     "pop": (FIRST_LIST, lambda c: c.pop(0)),

@@ -22,8 +22,8 @@ class Atomic(Generic[_C]):
     def __init__(self, container: _C) -> None:
         self._container: Any = container
         # Once a level, for the same object may be entered again: which process it was, how deep its thread was in the
-        # mutex, how many levels the change had, and whether code of the user's ran in it.
-        self._entered: list[tuple[int, int, int, bool]] = []
+        # mutex, how many levels the change had, whether code of the user's ran in it, and how many levels it had then.
+        self._entered: list[tuple[int, int, int, bool, int]] = []
 
     def __enter__(self) -> _C:
         """Take the container's mutex, and begin or set a savepoint."""
@@ -31,9 +31,11 @@ class Atomic(Generic[_C]):
         depth = container.mutex.depth
         levels = len(container._marks) if depth else 0
         is_open = container._is_open
-        self._entered.append((os.getpid(), depth, levels, is_open))
+        before = (os.getpid(), depth, levels, is_open)
+        self._entered.append((*before, 0))
         try:
             container._begin_with_user_code()
+            self._entered[-1] = (*before, len(container._marks))
         except BaseException:
             self._entered.pop()
             straighten(container, depth, levels, is_open)
@@ -44,8 +46,11 @@ class Atomic(Generic[_C]):
     def __exit__(self, kind: object, *exc_info: object) -> None:
         """Commit, or undo what was done since the block was entered."""
         container = self._container
-        pid, depth, levels, is_open = self._entered[-1]
+        pid, depth, levels, is_open, inside = self._entered[-1]
         try:
+            # A Ctrl-C has struck a block inside this one before that could be left.
+            while len(container._marks) > inside and pid == os.getpid():
+                container._fail()
             if pid != os.getpid():
                 container.mutex.release()
             elif kind is None:
@@ -62,4 +67,4 @@ class Atomic(Generic[_C]):
         """Undo a block that was never left: a Ctrl-C struck between the block and here."""
         entered = getattr(self, "_entered", None)
         if entered and entered[0][0] == os.getpid():
-            straighten(self._container, *entered[0][1:])
+            straighten(self._container, *entered[0][1:4])

@@ -285,16 +285,14 @@ class Core(Changing):
         self._end()
 
     def _commit(self, change: Any) -> None:
-        try:
-            super()._commit(change)
-        except BaseException:
-            self._root = 0
-            raise
-
-    def _leave(self) -> None:
+        super()._commit(change)
         if self._root == OWN:
             self._root = self.words[W_ROOT]
-        elif not self._root:
+
+    def _leave(self) -> None:
+        if self._root in (OWN, 0):
+            # Nobody came to the commit's end: the object is as no root has it.
+            self._root = 0
             self._number = -1
         super()._leave()
 
