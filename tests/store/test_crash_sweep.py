@@ -1,13 +1,16 @@
 """Killed before any store into shared memory, a writer leaves a container as it was before or as it is after."""
 
+import signal
+
 import pytest
 
+from tests.core.crew import Child
 from tests.store import crash_scenarios, crash_sweep, object_scenarios
-from tests.store.crash_sweep import Scenario
+from tests.store.crash_sweep import Scenario, World
 from XME._containers import flight
 from XME._containers.home import W_ROOT
+from XME._core import memory, names, recovery
 from XME._core import mutex as mutex_module
-from XME._core import recovery
 from XME._core.ledger import Kind
 from XME._core.namebook import NameBook
 from XME._store.change import Change
@@ -95,6 +98,45 @@ def test_the_successor_is_killed_at_every_store_of_its_settling(number):
         while crash_sweep.die_twice_at(AGAIN[number], first, second):
             second += 1
         assert second > 10
+
+
+# -- an heir that settles nothing ----------------------------------------------------------------------------------
+
+
+def _idle_heir(pipe, world):
+    world.domain.require()
+    pipe.send(world.domain.number)
+    pipe.recv()
+
+
+@pytest.mark.parametrize("dies_first", [True, False])
+@by_number
+def test_what_a_dead_writer_left_does_not_wait_for_his_heir(number, dies_first):
+    """His number has an owner who never changes a container: the next change settles all the same."""
+    scenario = AGAIN[number]
+    points = crash_sweep.points_of(scenario)
+    # Inside the mutex: what dies outside of it, nobody but the heir knows of.
+    first, last = points.index("semaphore taken") + 3, points.index("semaphore given") + 1
+    for point in sorted({first, (first + last) // 2, last - 1, last}):
+        with World(scenario) as world:
+            code, said = world.run(crash_sweep.act, crash_sweep.killer(point))
+            assert code == -signal.SIGKILL, said
+            with Child(_idle_heir, world) as heir:
+                assert heir.hear() == 1
+                if dies_first:
+                    heir.kill()
+                world.go_on("parent")
+                assert not leaked(world.shared)
+                heir.kill()
+
+
+def leaked(shared):
+    """Return the serial numbers of parts that exist and are not in use."""
+    domain = shared.domain
+    entries = [entry for number in range(domain.capacity) for entry in domain.entries(number)]
+    parts = {entry.serial for entry in entries if entry.owner == shared.serial}
+    there = {serial for serial in parts if memory.is_there(names.path_of(names.name_of(domain.id, serial)))}
+    return there - flight.in_use_now(shared)
 
 
 # -- that it can fail ----------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ settles what::
 
     a commit that succeeds      its own, at once
     an exception, a Ctrl-C      this process, before its next change of the container
-    a death inside the mutex    the next holder: the mutex's epoch has moved (W_SETTLED)
+    a death inside the mutex    the next holder: the mutex's epoch has moved (W_SETTLED); also if the dead one's
+                                participant number has an heir meanwhile, for entries bear their writer's incarnation
     a death outside of it       whoever gets the dead one's participant number, at his next change of any container
 """
 
@@ -209,7 +210,11 @@ def settle(home: Home, root: int, generation: Generation) -> None:
         entries = [
             entry for entry in domain.entries(number) if entry.kind in ledger.IN_FLIGHT and entry.owner == home.serial
         ]
-        if not entries or domain.is_alive(number):
+        if entries and domain.is_alive(number):
+            # Also what his heir has not settled yet, who has the number now.
+            incarnation = domain.incarnation_of(number)
+            entries = [entry for entry in entries if entry.incarnation != incarnation]
+        if not entries:
             continue
         if in_use is None:
             in_use = serials_in_use(words, home.kind, root, generation)
@@ -228,7 +233,7 @@ def _settle_of_dead(domain: Domain, number: int, entry: ledger.Entry, in_use: bo
         if domain.is_alive(number) or entry not in domain.entries(number):
             return True
         if in_use and entry.kind == Kind.MAKING:
-            ledger.write(domain.fd, number, entry._replace(kind=Kind.VALUE))
+            ledger.write(domain.fd, number, entry._replace(kind=Kind.VALUE, incarnation=0))
         else:
             ledger.clear(domain.fd, number, entry.place)
     return True
@@ -242,7 +247,7 @@ def settle_inherited(domain: Domain) -> None:
         if in_use is None or not (in_use or dispose(domain, entry.serial, 0)):
             continue
         if in_use and entry.kind == Kind.MAKING:
-            ledger.write(domain.fd, domain.number, entry._replace(kind=Kind.VALUE))
+            ledger.write(domain.fd, domain.number, entry._replace(kind=Kind.VALUE, incarnation=0))
         else:
             book.cleared(entry.place)
         book.inherited.remove(entry)

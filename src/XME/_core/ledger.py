@@ -3,8 +3,11 @@
 One append-only area per participant, so that nobody needs a lock. An entry is 16 bytes, written by one pwrite that
 lies within one page, and so is there or not::
 
-    + 0   serial number << 8 | kind
-    + 8   owner: the serial number of the container or call that the name belongs to, 0 if it stands for itself
+    + 0   kind (8 bits) | serial number (36) | upper part of the incarnation (20)
+    + 8   owner (36 bits) | lower part of the incarnation (28)
+
+The owner is the serial number of the container or call that the name belongs to, 0 if it stands for itself. What is in
+flight bears its writer's incarnation: so it is known to be a dead one's also when his number was given again.
 
 An entry is cleared (all zero) when its name is unlinked, and its place is used again. Entries of a dead participant
 stay until his names are swept; the next one with his number goes on behind them. pwrite is used and not a mapping,
@@ -23,6 +26,9 @@ from XME._core import layout, names
 
 _ENTRY = struct.Struct("<QQ")
 _STEP = 1 << 16
+_SERIAL_MASK = (1 << names.SERIAL_BITS) - 1
+_HIGH_AT = 8 + names.SERIAL_BITS
+_LOW_BITS = 64 - names.SERIAL_BITS
 CAPACITY = layout.LEDGER_BYTES // _ENTRY.size
 
 
@@ -49,12 +55,13 @@ _KINDS = {int(kind): kind for kind in Kind}
 
 
 class Entry(NamedTuple):
-    """One name: its place in the area, serial number, kind, and the serial number of its owner."""
+    """One name: its place in the area, serial number, kind, that of its owner, its writer's incarnation."""
 
     place: int
     serial: int
     kind: Kind
     owner: int
+    incarnation: int = 0
 
 
 def _offset(number: int, index: int) -> int:
@@ -63,7 +70,10 @@ def _offset(number: int, index: int) -> int:
 
 def write(fd: int, number: int, entry: Entry) -> None:
     """Write an entry; OSError (ENOSPC) if the file system is full."""
-    os.pwrite(fd, _ENTRY.pack(entry.serial << 8 | entry.kind, entry.owner), _offset(number, entry.place))
+    _, serial, kind, owner, incarnation = entry
+    first = kind | serial << 8 | incarnation >> _LOW_BITS << _HIGH_AT
+    second = owner | (incarnation & (1 << _LOW_BITS) - 1) << names.SERIAL_BITS
+    os.pwrite(fd, _ENTRY.pack(first, second), _offset(number, entry.place))
 
 
 def clear(fd: int, number: int, index: int) -> None:
@@ -77,8 +87,9 @@ def read(fd: int, number: int, end: int) -> Iterator[Entry]:
         wanted = min(_STEP, (end - first) * _ENTRY.size)
         data = os.pread(fd, wanted, _offset(number, first))
         whole = len(data) - len(data) % _ENTRY.size
-        for k, (word, owner) in enumerate(_ENTRY.iter_unpack(data[:whole])):
+        for k, (word, second) in enumerate(_ENTRY.iter_unpack(data[:whole])):
             kind = _KINDS.get(word & 0xFF)
             # A damaged ledger must not keep every program of this user from starting: what is no entry is no name.
-            if kind is not None and word >> 8 < 1 << names.SERIAL_BITS:
-                yield Entry(first + k, word >> 8, kind, owner)
+            incarnation = word >> _HIGH_AT << _LOW_BITS | second >> names.SERIAL_BITS
+            if kind is not None and incarnation < 1 << layout.INCARNATION_BITS:
+                yield Entry(first + k, word >> 8 & _SERIAL_MASK, kind, second & _SERIAL_MASK, incarnation)

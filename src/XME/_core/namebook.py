@@ -47,6 +47,7 @@ class Keeper(Protocol):
     id: str
     fd: int
     number: int
+    incarnation: int
 
     @property
     def ended(self) -> bool:
@@ -119,7 +120,8 @@ class NameBook:
             serial = self._take_serial()
             index = self._take_entry()
             with memory.room_for(16):
-                ledger.write(domain.fd, domain.number, ledger.Entry(index, serial, kind, owner))
+                by = domain.incarnation if kind in ledger.IN_FLIGHT else 0
+                ledger.write(domain.fd, domain.number, ledger.Entry(index, serial, kind, owner, by))
             part_of = owner if kind in _BELONGING else 0
             self._owned[serial] = _Owned(index, has_semaphore, part_of)
             if part_of:
@@ -184,7 +186,8 @@ class NameBook:
         with self._lock:
             place = self._take_entry()
             with memory.room_for(16):
-                entry = ledger.Entry(place, serial, ledger.Kind.DROPPING, owner)
+                by = self._domain.incarnation
+                entry = ledger.Entry(place, serial, ledger.Kind.DROPPING, owner, by)
                 ledger.write(self._domain.fd, self._domain.number, entry)
         return place
 
