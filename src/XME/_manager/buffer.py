@@ -69,16 +69,16 @@ class CallBuffer:
 
     def key_of(self, operator: Any) -> tuple[bytes, int]:
         """Return an operator's key and its hash; TypeError if it has none."""
-        try:
-            known = self._keys.get(operator)
-        except TypeError:
-            known = None
-        if known is not None and type(operator) is str:
+        # Of other types, two that are equal may not be one: 1 and True.
+        known = self._keys.get(operator) if type(operator) is str else None
+        if known is not None:
             return known
         key = keys.canonical(operator)
-        if len(self._keys) > 1000:
-            self._keys.clear()
-        found = self._keys[operator] = key, keys.stable_hash(key)
+        found = key, keys.stable_hash(key)
+        if type(operator) is str:
+            if len(self._keys) > 1000:
+                self._keys.clear()
+            self._keys[operator] = found
         return found
 
     def append(self, function: Any, operator: Any, kwargs: dict[str, Any]) -> int:
@@ -256,8 +256,8 @@ class CallBuffer:
         except Exception as error:  # the object may be gone
             self._fail(number, key, calls.name_of(token), error)
             return
-        name, operator = calls.name_of(token), restoring.restore(key)
-        self._fail(number, key, name, GuardDied.of(number, name, str(operator)))
+        name = calls.name_of(token)
+        self._fail(number, key, name, GuardDied.of(number, name, _text_of(key)))
 
     # -- guards ----------------------------------------------------------------------------------------------------
 
@@ -292,6 +292,14 @@ class CallBuffer:
     def on_fork(self) -> None:
         """Become the child's."""
         self.ring.forget()
+
+
+def _text_of(key: bytes) -> str:
+    """Return how messages call an operator; what it is made of may be unknown here."""
+    try:
+        return str(restoring.restore(key))
+    except Exception:  # importing its class may raise anything
+        return repr(key)
 
 
 def after_fork_in_child() -> None:
