@@ -1,13 +1,14 @@
 """What rpc_server.py and rpc_client.py send each other: sealed messages over TCP, each behind its length.
 
-A message is a Monitor's: `compact` seals one, `uncompact` opens it. The key is that of XME_KEY, or of the key file.
+A message is what a Monitor's `marshal` makes and its `unmarshal` takes. Here nobody needs a Monitor to keep it in, so
+the functions of the same names do. The key is that of XME_KEY, or of the key file.
 """
 
 import socket
 import struct
 
 from XME.errors import BadMessage
-from XME.Monitor import Monitor
+from XME.Monitor import marshal, unmarshal
 
 _LENGTH = struct.Struct(">I")
 LARGEST = 64 << 20
@@ -21,16 +22,12 @@ class Broken(ConnectionError):
 
 def compact(key=None, **messages):
     """Return messages as sealed bytes."""
-    mon = Monitor()
-    mon.update(messages)
-    return mon.marshal(key=key, max_size=LARGEST)
+    return marshal(messages, key=key, max_size=LARGEST)
 
 
 def uncompact(data, max_age, key=None):
     """Return the messages of sealed bytes."""
-    mon = Monitor()
-    mon.unmarshal(data, key=key, max_age=max_age, max_size=LARGEST)
-    return mon.get()
+    return unmarshal(data, key=key, max_age=max_age, max_size=LARGEST)
 
 
 class Message:
@@ -40,6 +37,8 @@ class Message:
         """Take over a connected socket."""
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection = connection
+        # What has come and was not asked for yet.
+        self._came = bytearray()
 
     def send(self, data):
         """Send one message."""
@@ -56,19 +55,22 @@ class Message:
         return self._exactly(length)
 
     def _exactly(self, count):
-        parts = bytearray()
-        while len(parts) < count:
+        came = self._came
+        while len(came) < count:
             try:
-                part = self.connection.recv(min(count - len(parts), 1 << 16))
+                part = self.connection.recv(max(1 << 16, count - len(came)))
             except TimeoutError:
-                if parts:
+                if came:
                     raise Broken("the other side stopped in the middle of a message") from None
                 raise
             if not part:
                 raise Broken("the other side has closed the connection")
-            parts += part
-            self.connection.settimeout(PATIENCE_S)
-        return bytes(parts)
+            came += part
+            if len(came) < count:
+                self.connection.settimeout(PATIENCE_S)
+        data = bytes(came[:count])
+        del came[:count]
+        return data
 
     def close(self):
         """Close the connection."""
