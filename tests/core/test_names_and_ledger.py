@@ -44,9 +44,8 @@ def ledger_file():
     os.close(fd)
 
 
-ENTRIES = st.builds(
-    Entry, st.integers(0, 9000), SERIALS, st.sampled_from(Kind), st.integers(0, (1 << 64) - 1)
-)  # fmt: skip
+INCARNATIONS = st.integers(0, (1 << layout.INCARNATION_BITS) - 1)
+ENTRIES = st.builds(Entry, st.integers(0, 9000), SERIALS, st.sampled_from(Kind), INCARNATIONS, INCARNATIONS)
 
 
 @settings(deadline=None)

@@ -4,10 +4,10 @@ One append-only area per participant, so that nobody needs a lock. An entry is 1
 lies within one page, and so is there or not::
 
     + 0   kind (8 bits) | serial number (36) | upper part of the incarnation (20)
-    + 8   owner (36 bits) | lower part of the incarnation (28)
+    + 8   owner (37 bits) | lower part of the incarnation (27)
 
-The owner is the serial number of the container or call that the name belongs to, 0 if it stands for itself. What is in
-flight bears its writer's incarnation: so it is known to be a dead one's also when his number was given again.
+The owner is the serial number of the container or call that the name belongs to, or the incarnation of the process that
+a result is of; 0 if it stands for itself. What is in flight bears its writer's incarnation: so it is known to be a dead one's also when his number was given again.
 
 An entry is cleared (all zero) when its name is unlinked, and its place is used again. Entries of a dead participant
 stay until his names are swept; the next one with his number goes on behind them. pwrite is used and not a mapping,
@@ -28,7 +28,9 @@ _ENTRY = struct.Struct("<QQ")
 _STEP = 1 << 16
 _SERIAL_MASK = (1 << names.SERIAL_BITS) - 1
 _HIGH_AT = 8 + names.SERIAL_BITS
-_LOW_BITS = 64 - names.SERIAL_BITS
+_OWNER_BITS = layout.INCARNATION_BITS
+_OWNER_MASK = (1 << _OWNER_BITS) - 1
+_LOW_BITS = 64 - _OWNER_BITS
 CAPACITY = layout.LEDGER_BYTES // _ENTRY.size
 
 
@@ -72,7 +74,7 @@ def write(fd: int, number: int, entry: Entry) -> None:
     """Write an entry; OSError (ENOSPC) if the file system is full."""
     _, serial, kind, owner, incarnation = entry
     first = kind | serial << 8 | incarnation >> _LOW_BITS << _HIGH_AT
-    second = owner | (incarnation & (1 << _LOW_BITS) - 1) << names.SERIAL_BITS
+    second = owner | (incarnation & (1 << _LOW_BITS) - 1) << _OWNER_BITS
     os.pwrite(fd, _ENTRY.pack(first, second), _offset(number, entry.place))
 
 
@@ -90,6 +92,6 @@ def read(fd: int, number: int, end: int) -> Iterator[Entry]:
         for k, (word, second) in enumerate(_ENTRY.iter_unpack(data[:whole])):
             kind = _KINDS.get(word & 0xFF)
             # A damaged ledger must not keep every program of this user from starting: what is no entry is no name.
-            incarnation = word >> _HIGH_AT << _LOW_BITS | second >> names.SERIAL_BITS
+            incarnation = word >> _HIGH_AT << _LOW_BITS | second >> _OWNER_BITS
             if kind is not None and incarnation < 1 << layout.INCARNATION_BITS:
-                yield Entry(first + k, word >> 8 & _SERIAL_MASK, kind, second & _SERIAL_MASK, incarnation)
+                yield Entry(first + k, word >> 8 & _SERIAL_MASK, kind, second & _OWNER_MASK, incarnation)
