@@ -4,6 +4,8 @@ For ``security`` also ``--type``: one lock type; without it all that exclude, on
 
 ``python -m benchmarks.storm store [--minutes M] [--seed N] [--processes N] [--fault NAME] [--json FILE]``.
 
+``python -m benchmarks.storm overwrite [--values N] [--children N] [--arrays N] [--kill-every S] [--json FILE]``.
+
 ``python -m benchmarks.storm guard [--minutes M] [--seed N] [--fault NAME] [--json FILE]``.
 
 The exit code is 0 if every promise held, 1 if one broke.
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import describe
-from benchmarks.storm import contender, guard, guards, mutex, security, store, store_faults
+from benchmarks.storm import contender, guard, guards, mutex, overwrite, security, store, store_faults
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     fourth.add_argument("--seed", type=int, default=1, help="of the dice (default 1)")
     fourth.add_argument("--fault", choices=sorted(guard.FAULTS), help="plant a fault: the storm must then fail")
     fourth.add_argument("--json", type=Path, metavar="FILE", help="write counts and environment here")
+    fifth = storms.add_parser("overwrite", help="a writer that overwrites the same places is killed with SIGKILL")
+    fifth.add_argument("--values", type=int, default=1_000_000, help="in a nested dict (default 1,000,000)")
+    fifth.add_argument("--children", type=int, default=20_000, help="nested dicts (default 20,000)")
+    fifth.add_argument("--arrays", type=int, default=50_000, help="of 1 MB (default 50,000)")
+    fifth.add_argument("--kill-every", type=float, default=1.0, help="seconds, 0 for never (default 1)")
+    fifth.add_argument("--seed", type=int, default=1, help="of the dice (default 1)")
+    fifth.add_argument("--json", type=Path, metavar="FILE", help="write counts and environment here")
     return parser
 
 
@@ -89,10 +98,19 @@ def _guard(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [result]
 
 
+def _overwrite(options: argparse.Namespace) -> list[dict[str, Any]]:
+    counts = {"values": options.values, "children": options.children, "arrays": options.arrays}
+    result = overwrite.run(counts, options.seed, options.kill_every)
+    for kind, found in result["shared_memory"].items():
+        early, most, last = (f"{files} files of {size:,} bytes" for files, size in list(found.values())[1:])
+        print(f"{found['overwrites']:,} {kind}: early {early}, at most {most}, at the end {last}")
+    return [result]
+
+
 def main() -> int:
     """Run the storm of the command line and return its exit code."""
     options = _parser().parse_args()
-    results = {"store": _store, "guard": _guard}.get(options.storm, _locks)(options)
+    results = {"store": _store, "guard": _guard, "overwrite": _overwrite}.get(options.storm, _locks)(options)
     for result in results:
         _tell(result)
     if options.json is not None:
