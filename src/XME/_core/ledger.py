@@ -7,7 +7,8 @@ lies within one page, and so is there or not::
     + 8   owner (37 bits) | lower part of the incarnation (27)
 
 The owner is the serial number of the container or call that the name belongs to, or the incarnation of the process that
-a result is of; 0 if it stands for itself. What is in flight bears its writer's incarnation: so it is known to be a dead one's also when his number was given again.
+a result is of; 0 if it stands for itself. What is in flight bears its writer's incarnation: so it is known to be a dead
+one's also when his number was given again.
 
 An entry is cleared (all zero) when its name is unlinked, and its place is used again. Entries of a dead participant
 stay until his names are swept; the next one with his number goes on behind them. pwrite is used and not a mapping,
