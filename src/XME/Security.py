@@ -124,9 +124,10 @@ class Security(Gate):
                 if person.thread != get_ident() or words[W_WHO] != person.tag:
                     self._guarded.sign(person)
                 words[W_SINCE] = time_ns()
-                mutex.operator = person
                 mutex.by_readers = 0
+                # The operator last: see Guarded.enter.
                 mutex.settled = 1
+                mutex.operator = person
                 return True
             mutex.release()
         except Deadlock:

@@ -151,6 +151,9 @@ class _Local:
             self.owner = _current.thread
         self.count += 1
 
+    def _is_owned(self):
+        return self.owner == _current.thread
+
     def __exit__(self, *exc_info):
         self.count -= 1
         if not self.count:

@@ -11,6 +11,7 @@ from XME import Security
 from XME._core import domain, guarded, layout, looks, mutex, program, recovery, rwlock, twin
 from XME._core.settings import Settings, short
 from XME._security import gate, held
+from XME.errors import Deadlock, MutexError
 
 FILES = {
     module.__file__ for module in (contextlib, Security, gate, guarded, held, looks, mutex, recovery, rwlock, twin)
@@ -218,3 +219,40 @@ def test_settings_are_changed_or_not_and_can_be_changed_again(change, make):
         is_whole(lock, place)
 
     assert interrupts.each_instruction(lambda: usual(make()), act, check) > 60
+
+
+HANDLERS = {
+    "acquire": lambda lock: lock.acquire(lock.ADMIN) and lock.release(lock.ADMIN),
+    "holding": lambda lock: lock.holding(lock.ADMIN, 1).__enter__().__exit__(),
+    "read": lambda lock: lock.acquire_read(READER, 1) and lock.release_read(READER),
+}
+INTERRUPTED = {
+    "acquire": lambda lock: [lock.acquire(lock.ADMIN), lock.release(lock.ADMIN)],
+    "read": lambda lock: [lock.acquire_read(READER), lock.release_read(READER)],
+}
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("interrupted", INTERRUPTED)
+def test_a_signal_handler_that_wants_it_at_any_instruction(interrupted, handler, lock, monkeypatch):
+    """It has it, or is refused; what it interrupts goes on as if nothing had been."""
+    answers = []
+
+    def want(self):
+        try:
+            HANDLERS[handler](lock)
+            answers.append("had it")
+        except (MutexError, Deadlock) as error:
+            answers.append(type(error).__name__)
+
+    def act(lock):
+        results = INTERRUPTED[interrupted](lock)
+        assert results == [True, True], answers[-1]
+
+    def check(lock, place):
+        assert (lock._mutex.depth, lock._lock.shares) == (0, 0), place
+        is_whole(lock, place)
+
+    monkeypatch.setattr(interrupts.Strike, "strike", want)
+    assert interrupts.each_instruction(lambda: usual(lock), act, check) > 60
+    assert "had it" in answers

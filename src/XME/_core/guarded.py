@@ -216,9 +216,10 @@ class Guarded:
         mutex.died = self._find_death() if words[W_SINCE] else None
         self.sign(person)
         words[W_SINCE] = time.time_ns()
-        mutex.operator = person
         mutex.by_readers = 0
+        # The operator last: a signal handler in between must not take it for its own to give back.
         mutex.settled = 1
+        mutex.operator = person
 
     def sign(self, person: Person) -> None:
         """Make the signature this person's, unless it is."""
@@ -262,21 +263,28 @@ class Guarded:
         """Return who holds it alone now, as far as can be seen from outside."""
         return self._signed() if self.mutex.holders() else None
 
-    def fall_back(self) -> None:
-        """Give back what this thread has taken and no acquire has finished; done twice, it changes nothing."""
+    def fall_back(self, before: int = 0) -> None:
+        """Give back what this thread has taken and no acquire has finished; done twice, it changes nothing.
+
+        Args:
+            before: how deep it was held when what failed began. In a signal handler, an acquire that it has interrupted
+                may have taken it and not finished: that one's is not given back.
+        """
         mutex = self.mutex
-        while mutex.depth > mutex.settled:
-            if not mutex.settled:
+        if not before and mutex.held and mutex.operator is None:
+            mutex.settled = 0
+        while mutex.depth > max(mutex.settled, before):
+            if not mutex.settled and not before:
                 self.words[W_SINCE] = 0
                 mutex.operator = None
             mutex.release()
 
-    def fall_back_twice(self) -> None:
+    def fall_back_twice(self, before: int = 0) -> None:
         """Fall back also if a second exception strikes meanwhile."""
         try:
-            self.fall_back()
+            self.fall_back(before)
         finally:
-            self.fall_back()
+            self.fall_back(before)
 
     def leave(self) -> None:
         """Undo one acquire of the holder."""

@@ -118,6 +118,12 @@ class RobustRWLock:
         if self._words.tobytes() == self._zeros:
             self._flag[0] = NOBODY
             return True
+        if self._local._is_owned():  # type: ignore[attr-defined]
+            msg = (
+                "a signal handler wants alone what its own thread is just beginning or ceasing to read: set a flag in "
+                "the handler, and take the lock in the main flow"
+            )
+            raise MutexError(msg)
         self._flag[0] = DRAINING
         # A barrier; see _lower_word.
         with self._local:

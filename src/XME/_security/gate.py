@@ -158,7 +158,7 @@ class Gate:
         self, settings: Settings, operator: Any, deadline: float | None, limit_s: float | None, shared: bool
     ) -> XMEError | None:
         shares = shared and settings.kind == LockType.READWRITE
-        before = self._levels() if shared else None
+        before = self._levels()
         try:
             person = self._person(operator)
             if shares:
@@ -169,10 +169,7 @@ class Gate:
             if error is None and shared and self._holds(person):
                 self._mutex.by_readers += 1
         except BaseException:
-            if before is None:
-                self._guarded.fall_back_twice()
-            else:
-                self._fall_back_to(before)
+            self._fall_back_to(before)
             raise
         # With a time limit the long way is always taken.
         if error is None and not shared and not settings.wait_s and settings.kind != LockType.DISABLE:
@@ -264,32 +261,33 @@ class Gate:
     def _give_back_alone(self, person: Person) -> bool:
         if not self._holds(person):
             return False
+        before = self._mutex.depth - 1
         try:
             self._guarded.leave()
         except BaseException:
-            self._guarded.fall_back_twice()
+            self._guarded.fall_back_twice(before)
             raise
         return True
 
-    def _levels(self) -> tuple[int, int, int]:
-        """Return how often this thread has the lock: alone in all, so many of these as a reader, and shared."""
+    def _levels(self) -> tuple[int, int, int, int]:
+        """Return how often this thread has it: alone, so many of these finished, and as a reader; and shared."""
         mutex = self._mutex
-        alone = (mutex.settled, mutex.by_readers) if mutex.held else (0, 0)
+        alone = (mutex.depth, mutex.settled, mutex.by_readers) if mutex.held else (0, 0, 0)
         return *alone, self._lock.shares
 
-    def _fall_back_to(self, levels: tuple[int, int, int]) -> None:
+    def _fall_back_to(self, levels: tuple[int, int, int, int]) -> None:
         """Give back what this thread has beyond that, also if a second exception strikes meanwhile."""
         try:
             self._fall_back_once(*levels)
         finally:
             self._fall_back_once(*levels)
 
-    def _fall_back_once(self, settled: int, by_readers: int, shares: int) -> None:
+    def _fall_back_once(self, depth: int, settled: int, by_readers: int, shares: int) -> None:
         mutex = self._mutex
         if mutex.held:
             mutex.settled = min(mutex.settled, settled)
             mutex.by_readers = min(mutex.by_readers, by_readers)
-            self._guarded.fall_back()
+            self._guarded.fall_back(depth)
         self._lock.drop_shares(shares)
 
     def _give_back_share(self, person: Person) -> bool:
@@ -297,12 +295,12 @@ class Gate:
             return True
         if not self._holds(person) or not self._mutex.by_readers:
             return False
-        settled, by_readers, shares = self._levels()
+        depth, settled, by_readers, shares = self._levels()
         try:
             self._mutex.by_readers -= 1
             self._guarded.leave()
         except BaseException:
-            self._fall_back_to((settled - 1, by_readers - 1, shares))
+            self._fall_back_to((depth - 1, settled - 1, by_readers - 1, shares))
             raise
         return True
 
