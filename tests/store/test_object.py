@@ -646,6 +646,12 @@ def test_classes_that_cannot_be_shared():
         xmem_object("no", V, 1)
 
 
+@pytest.mark.parametrize("args", [(V,), (V, "label"), (V, 3), (5, V)])
+def test_a_label_that_was_left_out_is_asked_for(args):
+    with pytest.raises(TypeError, match=r"wants a label \(a str, for messages\) and then a class: xmem_object\('V', V"):
+        xmem_object(*args)
+
+
 def test_what_would_run_later_is_refused():
     class Late:
         x = 1

@@ -69,8 +69,13 @@ class xmem_object:
 
     _xmem_core: Core
 
-    def __new__(cls, label: str, kind: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, label: str, kind: Any = MISSING, /, *args: Any, **kwargs: Any) -> Any:
         """Make a new shared object."""
+        if not isinstance(label, str) or kind is MISSING:
+            said = getattr(label if kind is MISSING else kind, "__name__", "V")
+            how = f"xmem_object({said!r}, {said}, ...)"
+            msg = f"xmem_object wants a label (a str, for messages) and then a class: {how}"
+            raise TypeError(msg)
         # A class whose objects are shared by themselves.
         own_way = getattr(kind, "__xmem_object__", None)
         if own_way is not None:
