@@ -213,6 +213,7 @@ class XME(HasManager):
         :param gargs: the guard's keyword arguments.
         :returns: (the guard's tuple, the function's tuple).
         :raises ValueError: if the table has no second function.
+        :raises CallErrors: if calls that were appended to ``xmem`` failed, and nobody has fetched that.
 
         >>> from concurrent.futures import ThreadPoolExecutor
         >>> with ThreadPoolExecutor(2) as pool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import ItemsView, Iterator
+from collections.abc import Callable, ItemsView, Iterator
 from typing import Any
 
 from XME._core.callable_module import name_the_class
@@ -332,17 +332,21 @@ class XMEManager(ForRow):
         for heart in list(self._hearts):
             heart.stop()
 
-    def begin_guarded(self, *, beside: bool) -> None:
-        """Prepare for a guard; `beside`: functions run beside it, and `functions_done` will be called."""
-        words = self._ring.words
-        words[W_BEATS] = words[W_BROKEN] = words[W_STARTS] = 0
-        self._shared.guard.update(Status=True)
-        words[W_BESIDE] = int(beside)
+    def begin_guarded(self, *, beside: bool) -> Callable[[], None]:
+        """Prepare for a guard, and return what tells it that no function runs beside it any more.
 
-    def functions_done(self) -> None:
-        """Tell the guard that no function runs beside it any more."""
-        self._ring.words[W_BESIDE] = 0
-        self._ring.wake()
+        Args:
+            beside: whether functions run beside it until then.
+        """
+        words = self._ring.words
+        with self._shared.lock:
+            if not self._shared.gfuns:
+                words[W_BEATS] = words[W_BROKEN] = words[W_STARTS] = 0
+                self._shared.guard.update(Status=True)
+            if beside:
+                self._shared.gfuns += 1
+            words[W_BESIDE] = self._shared.gfuns
+        return self._shared.functions_done() if beside else self._ring.wake
 
     def take_unfetched(self) -> CallErrors | None:
         """Take out the failures of calls that nobody has fetched; None if there are none."""

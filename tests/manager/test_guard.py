@@ -243,6 +243,29 @@ def test_with_an_executor_that_runs_the_guard_behind_the_rest(account):
     assert account.value == 1
 
 
+def test_two_gfuns_at_once_share_the_buffer(account):
+    """The end of one does not end the other's guard."""
+    with engine(add_and_wait, quiet(), account) as xme:
+        flag = xmem_list()
+        results = []
+        threads = [threading.Thread(target=lambda n=n: results.append(xme.gfun(flag, n)[1])) for n in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(50)
+    assert account.value == 2
+    assert len(results) == 2
+
+
+def add_and_wait(flag, number, XMEManager=None):
+    if number:
+        wait_until(lambda: len(flag))
+    XMEManager.append(XMEManager.get_table("v").add, value=1)
+    result = XMEManager.get()
+    flag.append(1)
+    return result
+
+
 def gfuns_first(XMEManager=None):
     return add_many(10, XMEManager)
 

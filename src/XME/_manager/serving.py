@@ -66,15 +66,15 @@ def run_guarded(executor: Any, table: ExecutionTable, manager: Any) -> tuple[Any
     # Who runs the guard before or behind the rest will not say when the rest has ended.
     beside = bool(getattr(executor.execute, "tells_functions_end", False))
     retries = _RESTARTS if _is_restartable(table) else 0
-    manager.begin_guarded(beside=beside)
+    functions_done = manager.begin_guarded(beside=beside)
     try:
-        results = tuple(executor.execute(replace(table, guard_retries=retries, functions_done=manager.functions_done)))
+        results = tuple(executor.execute(replace(table, guard_retries=retries, functions_done=functions_done)))
     except BaseException as error:
-        manager.functions_done()
+        functions_done()
         if isinstance(error, Exception):
             _note(error, manager.take_unfetched())
         raise
-    manager.functions_done()
+    functions_done()
     unfetched = manager.take_unfetched()
     if unfetched is not None:
         unfetched.results = dict(enumerate(results))

@@ -7,7 +7,7 @@ import pickle
 import threading
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from XME._containers.shared_dict import xmem_dict
@@ -18,7 +18,7 @@ from XME._manager import buffer as buffers
 from XME._manager import ring as rings
 from XME._manager.buffer import CallBuffer
 from XME._manager.builtin import Builtin, tree_of
-from XME._manager.ring import Ring
+from XME._manager.ring import W_BESIDE, Ring
 from XME.Monitor import Monitor
 from XME.Security import Security
 
@@ -33,6 +33,7 @@ class Shared:
         buffer: the call buffer.
         security, monitor: the lock and the messages.
         tag: what the operators that it allocates begin with.
+        lock, gfuns: how many gfuns of this process use it, changed with the lock held.
     """
 
     def __init__(self, domain: Domain, ring: Ring, parts: dict[str, Any]) -> None:
@@ -45,9 +46,26 @@ class Shared:
         self.ring = ring
         results, failures, parcels = parts["buffer"]
         self.buffer = CallBuffer(ring, results, failures, parcels, self.tag.encode())
+        self.lock = threading.Lock()
+        # How many gfuns of this process use it now.
+        self.gfuns = 0
         self._domain = domain
         self._parts = parts
         self._work = parts["work"]
+
+    def functions_done(self) -> Callable[[], None]:
+        """Return what says, when it is called first, that the functions of one gfun have ended."""
+        left = [self]
+
+        def tell() -> None:
+            with self.lock:
+                if left:
+                    left.clear()
+                    self.gfuns -= 1
+                    self.ring.words[W_BESIDE] = self.gfuns
+            self.ring.wake()
+
+        return tell
 
     def __reduce__(self) -> Any:
         # The parts as bytes: who knows this one already needs none of them.
@@ -127,6 +145,9 @@ def _after_fork_in_child() -> None:
     _lock = threading.RLock()
     rings.renew_lock()
     buffers.after_fork_in_child()
+    for shared in list(_known.values()):
+        # Its parent's gfuns are its parent's.
+        shared.lock, shared.gfuns = threading.Lock(), 0
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
