@@ -51,7 +51,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(STEPS)
 def test_it_is_a_dict_whatever_is_done_to_it(steps):
     board, model = Monitor(), {}

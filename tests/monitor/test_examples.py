@@ -221,7 +221,7 @@ def test_an_unrelated_program_looks_on_while_the_job_runs(tmp_path):
             [sys.executable, str(EXAMPLES / "dashboard.py"), "show", "--name", name],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         )  # fmt: skip
-        wait_until(lambda: len(domain.living()) == 3, timeout_s=30)
+        wait_until(lambda: looks_on.pid in {domain.identity(k).pid for k in domain.living()}, timeout_s=30)
         job.send_signal(signal.SIGCONT)
         output, errors = job.communicate(timeout=40)
         seen, complaints = looks_on.communicate(timeout=40)

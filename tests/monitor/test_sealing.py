@@ -24,7 +24,7 @@ from XME.errors import BadMessage, UnsealableValue
 from XME.Monitor import MAX_SIZE, Monitor, marshal, unmarshal
 
 LARGE = {"array": np.arange(30_000.0), "text": "words and words " * 5000, 5: [1.5, (2, {"x": b"y"})]}
-QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 # -- what goes in comes out --------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import numpy as np
 
 # No byte becomes more than this many.
 WORST: Final = 96
-# The heads of lists and dicts that may claim more than there is.
-_CLAIMS: Final = (b"\xdd", b"\xdf")
+# The heads of lists, whose places are made before their elements are read: 2 and 4 bytes of length follow.
+_LIST_16, _LIST_32 = b"\xdc", b"\xdd"
 _U8, _U16, _U32 = struct.Struct(">B"), struct.Struct(">H"), struct.Struct(">I")
 _NUMBER, _TEXT, _BYTES, _EXT, _LIST, _DICT, _WRONG = range(7)
 _PLACE: Final = 8
@@ -32,7 +32,7 @@ class TooHeavyError(ValueError):
 
 
 def require_light(packed: bytes, limit: int, sets: frozenset[int]) -> None:
-    """Refuse packed bytes that would take more than `limit` bytes unpacked (nothing to 0.2 us a value).
+    """Refuse packed bytes that would take more than `limit` bytes unpacked (nothing to 0.1 us a value).
 
     Args:
         packed: the bytes.
@@ -42,9 +42,16 @@ def require_light(packed: bytes, limit: int, sets: frozenset[int]) -> None:
     Raises:
         TooHeavyError: they would, or they are not whole.
     """
-    if WORST * len(packed) <= limit + _FREE and not any(claim in packed for claim in _CLAIMS):
+    if WORST * len(packed) <= limit + _FREE and _claims(packed) <= limit + _FREE:
         return
     _Scale(packed, limit, sets).weigh()
+
+
+def _claims(packed: bytes) -> int:
+    """Return how many bytes of places packed bytes may claim at most, without looking at what they are."""
+    if _LIST_32 in packed:
+        return 1 << 62
+    return packed.count(_LIST_16) * _PLACE * 0xFFFF
 
 
 class _Scale:
@@ -64,17 +71,36 @@ class _Scale:
         self._latest = 0
 
     def weigh(self) -> None:
-        data = self._data
-        end = len(data)
+        data, end = self._data, len(self._data)
         while self._expected:
             # Each takes a byte at least.
             if self._expected > end - self._at:
                 raise TooHeavyError("it claims more than it has")
-            self._expected -= 1
-            kind, count = self._head(data[self._at])
-            _WEIGH[kind](self, count)
+            self._weigh_simple()
+            if self._expected:
+                self._expected -= 1
+                kind, count = self._head(data[self._at])
+                _WEIGH[kind](self, count)
             if self._weight > self._limit or self._at > end:
                 raise TooHeavyError("it takes too much memory" if self._at <= end else "it claims more than it has")
+
+    def _weigh_simple(self) -> None:
+        """Step over the values that are numbers or short text, which most are (0.1 us each)."""
+        data, at, weight, limit = self._data, self._at, self._weight, self._limit
+        left = self._expected
+        try:
+            while left and weight <= limit:
+                size = _SIZES[data[at]]
+                if not size:
+                    break
+                weight += _WEIGHTS[data[at]]
+                at += size
+                left -= 1
+        except IndexError:
+            raise TooHeavyError("it claims more than it has") from None
+        self._at, self._weight, self._expected = at, weight, left
+        if left and at >= len(data):
+            raise TooHeavyError("it claims more than it has")
 
     def _head(self, first: int) -> tuple[int, int]:
         """Step over the head of a value; returns (kind, count)."""
@@ -89,7 +115,7 @@ class _Scale:
 
     def _number(self, count: int) -> None:
         self._at += count
-        self._weight += _PLACE + (_OBJECT if count >= 0 else 0)
+        self._weight += _PLACE + _OBJECT
 
     def _text(self, count: int) -> None:
         end = self._at + count
@@ -152,3 +178,6 @@ def _heads() -> list[tuple[int, int, struct.Struct | None]]:
 
 
 _HEADS: Final = _heads()
+# How many bytes a value takes, and what it weighs, where its first byte says both; 0 where it does not.
+_SIZES: Final = [1 + count if form is None and kind in {_NUMBER, _TEXT} else 0 for kind, count, form in _HEADS]
+_WEIGHTS: Final = [80 + 4 * count if kind == _TEXT else _PLACE + _OBJECT for kind, count, _ in _HEADS]
