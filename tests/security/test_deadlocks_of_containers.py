@@ -119,7 +119,7 @@ def by_threads(holders):
 PAIRS = list(itertools.combinations_with_replacement(KINDS, 2))
 
 
-@pytest.mark.parametrize("run", [by_processes, by_threads])
+@pytest.mark.parametrize("run", [by_processes, pytest.param(by_threads, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kinds", [*PAIRS, (HeldBySecurity, HeldByList, HeldByObject)], ids=lambda kinds: "-".join(
     kind.__name__.removeprefix("HeldBy") for kind in kinds
 ))  # fmt: skip

@@ -232,7 +232,7 @@ INTERRUPTED = {
 }
 
 
-@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("handler", marked(HANDLERS, {"holding"}))
 @pytest.mark.parametrize("interrupted", INTERRUPTED)
 def test_a_signal_handler_that_wants_it_at_any_instruction(interrupted, handler, lock, monkeypatch):
     """It has it, or is refused; what it interrupts goes on as if nothing had been."""

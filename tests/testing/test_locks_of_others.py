@@ -33,7 +33,13 @@ PASS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PASS)
+# Of each kind one or two by default; the drills take a second or two each.
+LONGER = {"threading.BoundedSemaphore", "multiprocessing.BoundedSemaphore", "multiprocessing.Lock", "told how"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONGER else name for name in PASS]
+)
 def test_a_lock_keeps_what_it_promises(name):
     make_lock, spec, options = PASS[name]
     check_lock(make_lock, spec, **FEW, **options).raise_if_failed()

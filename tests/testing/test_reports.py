@@ -76,12 +76,12 @@ def test_a_violation_says_everything_and_has_the_report(failed):
             ),
             "MutualExclusion",
         ),
-        (
+        pytest.param(
             lambda: crash_sweep(
                 _broken.OwnerWrittenLate, LockSpec.mutex(on_crash="recovers", **SOON), phases=("acquire",),
                 start_method="fork",
             ),
-            "CrashRecovery",
+            "CrashRecovery", marks=pytest.mark.slow,
         ),
     ],
     ids=["explore", "sweep"],
