@@ -24,6 +24,7 @@ from XME._core.domain import Domain
 from XME._monitor.board import Board
 from XME._monitor.place import KIND, Place
 from XME._monitor.private import PrivateMessages
+from XME._security.kinds import seconds
 from XME.errors import BadMessage, UnshareableValue, UnusableKey
 from XME.Security import Security
 from XME.Security import _restored as _restored_security
@@ -255,7 +256,7 @@ def marshal(messages: Any, *, key: Any = None, max_size: int = MAX_SIZE) -> byte
     if not isinstance(messages, (dict, Mapping)):
         msg = f"messages are a dict of them, and not a {type(messages).__name__}"
         raise TypeError(msg)
-    return sealing.seal(dict(messages), keyring.keys_for(key), max_size)
+    return sealing.seal(dict(messages), keyring.keys_for(key), _size("max_size", max_size))
 
 
 def unmarshal(
@@ -274,7 +275,7 @@ def unmarshal(
         BadMessage: it was altered or cut, it is too old or too large, it was sealed with another key, or it is no
             message. Less than four times `max_size` of memory is taken in finding that out.
         BadKey: there is no usable key; says what to do.
-        TypeError: it is not bytes.
+        TypeError, ValueError: it is not bytes, or `max_age` and `max_size` are no numbers that make sense.
 
     Nothing in a message is executed: what is not data is refused.
 
@@ -283,7 +284,18 @@ def unmarshal(
     """
     from XME._monitor import keyring, sealing  # as above
 
-    return sealing.unseal(m_message, keyring.keys_for(key), max_age, max_size)
+    age = None if max_age is None else seconds("max_age", max_age)
+    return sealing.unseal(m_message, keyring.keys_for(key), age, _size("max_size", max_size))
+
+
+def _size(what: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"{what} is a number of bytes, not {value!r:.60}"
+        raise TypeError(msg)
+    if value <= 0:
+        msg = f"{what} is a number of bytes, 1 or more, not {value}"
+        raise ValueError(msg)
+    return value
 
 
 def _put_all(shared: xmem_dict, content: dict[Any, Any]) -> None:

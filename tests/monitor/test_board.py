@@ -166,6 +166,36 @@ def test_a_security_must_be_one():
         Monitor(security="sec")
 
 
+def test_xmem_object_wants_the_class_and_not_an_object_of_it():
+    with pytest.raises(TypeError, match="wants a class"):
+        XME.xmem_object("board", Monitor())
+    with pytest.raises(TypeError, match="Security"):
+        XME.xmem_object("board", Monitor, "sec")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda board: board.wait(timeout="1"), TypeError, "timeout is a number of seconds"),
+        (lambda board: board.wait(timeout=-1), ValueError, "0 or more"),
+        (lambda board: board.wait(since="now", timeout=0), TypeError, "a moment of this Monitor"),
+        (lambda board: board.wait([1], timeout=0), TypeError, "list"),
+        (lambda board: board.update({print: 1}), TypeError, "key of type"),
+        (lambda board: board.unmarshal(b"", key=bytes(32), max_age="1"), TypeError, "max_age is a number of seconds"),
+        (lambda board: board.unmarshal(b"", key=bytes(32), max_size=0), ValueError, "max_size is a number of bytes"),
+        (lambda board: board.marshal(key=bytes(32), max_size="1"), TypeError, "max_size is a number of bytes"),
+        (lambda board: board.publish(5), TypeError, "public name"),
+        (lambda board: board.publish("x" * 200), ValueError, "128 bytes"),
+    ],
+)
+def test_what_makes_no_sense_is_said_and_changes_nothing(board, call, error, says):
+    board.update({"a": 1})
+    with pytest.raises(error, match=says):
+        call(board)
+    assert board.get() == {"a": 1}
+    assert board.name is None
+
+
 # -- operators ---------------------------------------------------------------------------------------------------
 
 

@@ -77,7 +77,7 @@ class xmem_object:
             msg = f"xmem_object wants a label (a str, for messages) and then a class: {how}"
             raise TypeError(msg)
         # A class whose objects are shared by themselves.
-        own_way = getattr(kind, "__xmem_object__", None)
+        own_way = getattr(kind, "__xmem_object__", None) if isinstance(kind, type) else None
         if own_way is not None:
             return own_way(label, *args, **kwargs)
         return Core.made(label, kind, args, kwargs).handle()

@@ -10,6 +10,7 @@ from XME._containers.shared_dict import xmem_dict
 from XME._monitor.place import Place
 from XME._monitor.private import PrivateMessages
 from XME._monitor.watching import Watch, deadline_of, left_of
+from XME._security.kinds import seconds
 from XME.Security import Security
 
 _SHOWN = 60
@@ -108,6 +109,7 @@ class Board:
         Raises:
             ContainerGone: the Monitor was unlinked.
             DomainEnded: the program that owns it has ended: nobody can change it any more.
+            TypeError, ValueError: `timeout` is no number of seconds, or `since` no moment.
 
         Sleeps in the kernel, holds nothing meanwhile, and is woken by `update` and `delete`, in some 50 us. If the one
         who changed a message was killed right after that, or changed ``__Message__`` himself, it is noticed within a
@@ -121,7 +123,11 @@ class Board:
         >>> board.wait("a", since=moment), board.wait("a", timeout=0.01)
         (True, False)
         """
-        deadline = deadline_of(timeout)
+        deadline = deadline_of(None if timeout is None else seconds("timeout", timeout))
+        kind: type = type(since)
+        if since is not None and not issubclass(kind, int):
+            msg = f"since= wants a moment of this Monitor (board.moment), not {since!r:.60}"
+            raise TypeError(msg)
         watch = Watch(self._place.shared(), keys, since)
         while not watch.has_changed(self._place.shared()):
             left = left_of(deadline)
