@@ -216,7 +216,8 @@ def test_an_unrelated_program_looks_on_while_the_job_runs(tmp_path):
         assert job.stdout.readline().startswith(f"published as '{name}'")
         # Until the onlooker is there; and it is kept for one who comes late.
         job.send_signal(signal.SIGSTOP)
-        domain = XME.attach(name).__Message__.domain
+        board = XME.attach(name)
+        domain = board.__Message__.domain
         looks_on = subprocess.Popen(
             [sys.executable, str(EXAMPLES / "dashboard.py"), "show", "--name", name],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
@@ -229,6 +230,8 @@ def test_an_unrelated_program_looks_on_while_the_job_runs(tmp_path):
         for process in filter(None, (job, looks_on)):
             process.kill()
             process.wait(20)
+    # Workers end without leaving: whoever of them were the last would leave the name to the next program.
+    board.unlink()
     assert (job.returncode, errors) == (0, "")
     assert re.fullmatch(r"pi is about 3\.1[34]\d\d\n", output)
     assert (looks_on.returncode, complaints) == (0, "")
