@@ -25,7 +25,7 @@ from XME.errors import DomainEnded, SharedMemoryFull
 # So many calls are run before others, who run calls by hand, get a turn.
 _BATCH = 64
 # How long the guard looks for a call before it sleeps.
-_LINGER_S = 100e-6 if (os.cpu_count() or 1) > 1 else 0.0
+_LINGER_S = 20e-6 if (os.cpu_count() or 1) > 1 else 0.0
 # A script that does not end is waited for so long.
 _SCRIPT_S = 1.0
 
@@ -210,6 +210,8 @@ class _Service:
         while time.perf_counter() < end:
             if words[at] >> 2 == following:
                 return
+            # Whom it has just woken may have to run on this core.
+            os.sched_yield()
         try:
             while True:
                 ring.work.acquire(0)
