@@ -211,7 +211,8 @@ OTHERS = [("spawn", "one"), ("spawn", "executor"), *[("forkserver", mode) for mo
 )
 @pytest.mark.parametrize("example", [GUARD, HEART], ids=["guard", "heart"])
 def test_the_guard_runs_every_call_and_ends_by_itself(example, method, mode):
-    first, second = run(example + PROGRAM, method, mode).splitlines()
+    # On a slow machine the guard says now and then what it is doing.
+    first, second = [line for line in run(example + PROGRAM, method, mode).splitlines() if "XMEGuard: " not in line]
 
     assert first == "1000"
     value, seconds = second.split()
@@ -237,7 +238,7 @@ if __name__=="__main__":
 
 
 def test_with_heart_jumps_the_guard_ends_soon_after_the_last_call():
-    value, seconds = run(SOON).split()
+    value, seconds = run(SOON).splitlines()[-1].split()
 
     assert value == "1000"
     assert float(seconds) < 1
