@@ -9,11 +9,13 @@ import time
 import psutil
 import pytest
 
+from tests.core import test_mutex_interrupts
 from tests.helpers import wait_until
 from tests.pool import rows
 from tests.pool.rows import call, failure_of, shared_counts
 from XME._core import mutex
 from XME._core.handles import handles
+from XME._pool import board, tables
 from XME.ArrayOperator import Array
 from XME.errors import RowTimeout
 from XME.Executor import Executor
@@ -22,7 +24,9 @@ from XME.Executor import Executor
 def test_a_call_that_is_late_gives_what_it_has(start_method):
     flags = shared_counts(4)
     with Executor(2, start_method=start_method) as executor:
-        limit = 0.5 if start_method == "fork" else 3.0
+        # Until somebody is there: it is not the start that is to be late.
+        assert call(executor, rows.square, 3) == (9,)
+        limit = 2.0
         before = time.monotonic()
         error = failure_of(executor, rows.wait_for, flags, Array(range(3)), Array([0, 0, 1]), timeout=limit)
 
@@ -245,3 +249,20 @@ def test_an_interrupt_at_any_moment_of_a_call_leaves_the_pool_whole():
             assert len(engine.tables._free_slots) > 60
     finally:
         signal.signal(signal.SIGALRM, old)
+
+
+def test_an_interrupt_at_any_instruction_of_the_boards_tables(monkeypatch):
+    monkeypatch.setattr(test_mutex_interrupts, "FILES", {tables.__file__})
+    with Executor(2, start_method="fork") as executor:
+        call(executor, rows.square, Array(range(300)))
+        engine = executor._engine
+
+        def act(_engine):
+            call(executor, rows.square, Array(range(300)))
+
+        def check(_engine, place):
+            assert call(executor, rows.square, Array(range(50))) == tuple(n * n for n in range(50)), place
+            assert engine.running == [], place
+            assert len(engine.tables._free_slots) == board.TABLES, place
+
+        assert test_mutex_interrupts.each_instruction(lambda: engine, act, check) > 200

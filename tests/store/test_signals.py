@@ -341,6 +341,13 @@ def letters(shared):
     return sorted(repr(plain(shared)))
 
 
+def _strike_inside(_number, frame):
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_PACKAGE):
+            raise KeyboardInterrupt
+        frame = frame.f_back
+
+
 def test_real_interrupts_at_random_times(monkeypatch):
     """Many Ctrl-Cs, at whatever moment; another process then has no trouble with the container."""
     shared = made({"count": 0})
@@ -348,7 +355,8 @@ def test_real_interrupts_at_random_times(monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     counted = struck = 0
     timer = signal.ITIMER_REAL
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    # Only where the loop below catches it: on a busy machine the next one comes while it handles the last.
+    before = signal.signal(signal.SIGALRM, _strike_inside)
     try:
         while struck < 200:
             try:

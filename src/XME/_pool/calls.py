@@ -25,6 +25,8 @@ class Part:
     table: t.Table
     memory: segment.Segment | None
     rows: list[int] | None
+    # Its slot, until that is given back.
+    slots: list[int]
 
     def row_of(self, k: int) -> int:
         """Return the call's row for a row of this table."""
@@ -63,6 +65,8 @@ class RunningCall:
     # What its functions and arguments need alive: functions' own segments, locks that new workers are given.
     keeps: list[Any]
     parts: list[Part] = field(default_factory=list)
+    # Parts whose memory is being let go.
+    leaving: list[Part] = field(default_factory=list)
     ids: range = range(0)
     lost: dict[int, Failure] = field(default_factory=dict)
     kept: dict[int, Any] = field(default_factory=dict)

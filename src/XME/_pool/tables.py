@@ -7,6 +7,8 @@ or the end of a call, and it loses nothing there, for it has not begun a row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import starmap
 from typing import Any
 
 from XME._pool import board as b
@@ -29,7 +31,6 @@ class Tables:
         self._crew = crew
         self._board = crew.board
         self._warm = warm
-        # A set: a slot that is given back a second time, after a Ctrl-C in the middle of the first, is still one.
         self._free_slots = set(range(b.TABLES))
 
     def have_room(self) -> bool:
@@ -43,9 +44,12 @@ class Tables:
         board = self._board
         nbytes = t.table_bytes(rows, rows, mapped=row_map is not None)
         payload = b"" if sent is None else sent.data
-        slot = self._free_slots.pop()
         memory = None
+        slots: list[int] = []
         try:
+            # In one call of C code, as when it is given back: a Ctrl-C must not strike with the slot in nobody's hands.
+            slots.extend(starmap(self._free_slots.pop, [()]))
+            slot = slots[0]
             if nbytes + len(payload) > b.SMALL_TABLE_BYTES:
                 memory = self._warm.blank(nbytes + len(payload))
                 data, base, serial = memory.data, 0, memory.serial
@@ -57,16 +61,16 @@ class Tables:
                 data[nbytes : nbytes + len(payload)] = payload
                 call.payload = (serial, base + nbytes, len(payload))
             call_id = self._write_head(call, slot, rows, serial, mapped=row_map is not None)
-            part = Part(t.Table(call_id, slot, board.head(slot), data), memory, row_map)
+            part = Part(t.Table(call_id, slot, board.head(slot), data), memory, row_map, slots)
             if row_map is not None and part.table.row_map is not None:
                 for k, row in enumerate(row_map):
                     part.table.row_map[k] = row
+            call.parts.append(part)
         except BaseException:
-            self._free_slots.add(slot)
+            self._give_back(slots)
             if memory is not None:
                 memory.unlink()
             raise
-        call.parts.append(part)
         call.ids = range(call.ids.start or call_id, call_id + 1)
         board.ids[slot] = call_id
 
@@ -85,11 +89,7 @@ class Tables:
     def place_waiting(self, call: RunningCall) -> None:
         """Make a further table of the rows that deaths gave back; if there is no slot, a later look does it."""
         complete = [part for part in call.parts[1:] if 0 not in bytes(part.table.tags)]
-        if complete and self._board.mutex.acquire(_MUTEX_S):
-            try:
-                self._clear(complete)
-            finally:
-                self._board.mutex.release()
+        if complete and self._under_mutex(lambda: self._clear(complete), kill=False):
             for part in complete:
                 call.keep(part, self._crew.arenas.take)
                 self._let_go(part)
@@ -108,58 +108,71 @@ class Tables:
 
     def close(self, call: RunningCall) -> None:
         """Claim all that nobody has claimed; nothing of the call begins after that, but what is claimed already."""
-        mutex = self._board.mutex
-        while not mutex.acquire(_MUTEX_S):
-            self._crew.kill_mutex_holder()
-        try:
-            for part in call.parts:
-                cursor, place = part.table.cursor()
-                if cursor < part.table.rows:
-                    part.table.claim(place, part.table.rows, t.PARENT)
-        finally:
-            mutex.release()
+        self._under_mutex(lambda: _claim_all(call.parts))
 
     def cancel(self, call: RunningCall, row: int) -> bool:
         """Cancel a row that nobody has claimed; True means that it never starts."""
         table = call.parts[0].table
         if table.tags[row] or table.is_claimed(row):
             return False
-        mutex = self._board.mutex
-        while not mutex.acquire(_MUTEX_S):
-            self._crew.kill_mutex_holder()
-        try:
-            return table.cancel(row)
-        finally:
-            mutex.release()
+        return self._under_mutex(lambda: table.cancel(row))
 
     # -- taken off -------------------------------------------------------------------------------------------------
 
     def take_off(self, call: RunningCall) -> None:
         """Take a call's tables off the board, and free their slots."""
-        mutex = self._board.mutex
-        while not mutex.acquire(_MUTEX_S):
-            self._crew.kill_mutex_holder()
-        try:
-            self._clear(call.parts)
-        finally:
-            mutex.release()
-        while call.parts:
-            part = call.parts[-1]
-            part.table.release()
-            self._let_go(part)
-            call.parts.pop()
+        self._under_mutex(lambda: self._clear(call.parts))
+        leaving = call.leaving
+        leaving.extend(part for part in call.parts if part not in leaving)
+        # Before any of it goes: after a Ctrl-C in here the call is ended once more, and must not look into them.
+        call.parts.clear()
+        while leaving:
+            leaving[-1].table.release()
+            self._let_go(leaving[-1])
+            leaving.pop()
 
-    def _clear(self, parts: list[Part]) -> None:
+    def _under_mutex(self, do: Callable[[], bool], *, kill: bool = True) -> bool:
+        """Do something under the board's mutex; False if it is not to be had now and nobody is to be killed for it."""
+        mutex = self._board.mutex
+        depth = mutex.depth
+        # No `finally`, and nothing before `try`: a Ctrl-C may strike between taking the mutex and any next step.
+        try:
+            while not mutex.acquire(_MUTEX_S):
+                if not kill:
+                    return False
+                self._crew.kill_mutex_holder()
+            done = do()
+            mutex.release()
+            return done
+        except BaseException:
+            while mutex.depth > depth:
+                mutex.release()
+            raise
+
+    def _clear(self, parts: list[Part]) -> bool:
         ids = self._board.ids
         for part in parts:
             if ids[part.table.slot] == part.table.call:
                 ids[part.table.slot] = 0
+        return True
+
+    def _give_back(self, slots: list[int]) -> None:
+        # In one call of C code: given back twice, after a Ctrl-C, it might be another call's by then.
+        self._free_slots.update(map(slots.pop, [0] * len(slots)))
 
     def _let_go(self, part: Part) -> None:
-        self._free_slots.add(part.table.slot)
+        self._give_back(part.slots)
         if part.memory is not None:
             part.memory.unlink()
             part.memory.close()
+
+
+def _claim_all(parts: list[Part]) -> bool:
+    for part in parts:
+        cursor, place = part.table.cursor()
+        if cursor < part.table.rows:
+            part.table.claim(place, part.table.rows, t.PARENT)
+    return True
 
 
 def unread_places(call: RunningCall) -> list[Any]:
