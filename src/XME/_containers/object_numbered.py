@@ -180,10 +180,13 @@ class Numbered:
                 return False
             entry.slot = 8 + slot
             self._number = generation.number
-        place = generation.public(generation.words[entry.slot] & PLACE_MASK, core._root & PLACE_MASK)
-        if not place:
-            return False
-        if place != entry.place or generation.units(place) != entry.units:
+            entry.place = 0
+        newest = generation.words[entry.slot] & PLACE_MASK
+        # Places are never used again, so what was public there is the newest still.
+        if newest != entry.place:
+            place = generation.public(newest, core._root & PLACE_MASK)
+            if not place:
+                return False
             entry.lies_at(generation, place)
         return True
 
