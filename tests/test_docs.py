@@ -1,4 +1,4 @@
-"""The pages about functions, the log and shared containers tell the truth: their programs print what is written there."""
+"""The pages about functions, the log and shared containers tell the truth: their programs print what they show."""
 
 import re
 
