@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         XMEError,
     )
     from XME.Logputter import Logputter as Logger
-    from XME.Manager import HeartJump, XMEGuard, XMEManager
+    from XME.Manager import XMEM_GET_FAIL, HeartJump, XMEGuard, XMEManager
 
 _ERRORS = (
     "BadKey", "BadMessage", "BadSegment", "CallErrors", "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock",
@@ -72,16 +72,17 @@ _PLACES = {
     "XMEManager": ("Manager", "XMEManager"),
     "XMEGuard": ("Manager", "XMEGuard"),
     "HeartJump": ("Manager", "HeartJump"),
+    "XMEM_GET_FAIL": ("Manager", "XMEM_GET_FAIL"),
     **{name: ("errors", name) for name in _ERRORS},
 }
 
 __all__ = [
-    "XME", "Array", "ArrayOperator", "BadKey", "BadMessage", "BadSegment", "CallErrors", "CallingWarning",
-    "ContainerGone", "CrewFailed", "Deadlock", "DomainEnded", "DomainFull", "Executor", "GuardDied", "HeartJump",
-    "LockTimeout", "Logger", "Logputter", "ManagerRefuses", "Monitor", "MutexError", "NameTaken", "NameUnknown",
-    "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security", "SharedMemoryFull", "UnsealableValue",
-    "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError", "XMEGuard", "XMEManager",
-    "attach", "build", "errors", "xmem_array", "xmem_dict", "xmem_list", "xmem_object",
+    "XME", "XMEM_GET_FAIL", "Array", "ArrayOperator", "BadKey", "BadMessage", "BadSegment", "CallErrors",
+    "CallingWarning", "ContainerGone", "CrewFailed", "Deadlock", "DomainEnded", "DomainFull", "Executor", "GuardDied",
+    "HeartJump", "LockTimeout", "Logger", "Logputter", "ManagerRefuses", "Monitor", "MutexError", "NameTaken",
+    "NameUnknown", "NotAuthorised", "RemoteError", "RowErrors", "RowTimeout", "Security", "SharedMemoryFull",
+    "UnsealableValue", "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
+    "XMEGuard", "XMEManager", "attach", "build", "errors", "xmem_array", "xmem_dict", "xmem_list", "xmem_object",
 ]  # fmt: skip
 
 

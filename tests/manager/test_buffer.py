@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.manager.kills import Account, see
-from XME import CallErrors, Deadlock, MutexError, UnshareableArgument, XMEManager, xmem_list, xmem_object
-from XME.Manager import XMEM_GET_FAIL
+from XME import (
+    XMEM_GET_FAIL,
+    CallErrors,
+    Deadlock,
+    MutexError,
+    UnshareableArgument,
+    XMEManager,
+    xmem_list,
+    xmem_object,
+)
 
 OPERATORS = st.sampled_from(["a", "b", ("c", 1)])
 BIG = "y" * 3000

@@ -62,7 +62,7 @@ def state_of(thing):
 
 
 @pytest.mark.parametrize("cls", [Thing, Slotted])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(steps=STEPS)
 def test_they_do_what_the_methods_do(cls, steps):
     shared, plain = xmem_object("thing", cls), cls()

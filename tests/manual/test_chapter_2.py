@@ -217,8 +217,8 @@ def test_the_guard_runs_every_call_and_ends_by_itself(example, method, mode):
     assert first == "1000"
     value, seconds = second.split()
     assert value == "2000"
-    # The workers are there already: what is left is a thousand calls, and the end, long before ExitTime (10 s).
-    assert float(seconds) < 5
+    # The workers are there already: what is left is a thousand calls, and the end, before ExitTime (10 s) could count.
+    assert float(seconds) < 9
 
 
 SOON = HEART + """
@@ -241,4 +241,5 @@ def test_with_heart_jumps_the_guard_ends_soon_after_the_last_call():
     value, seconds = run(SOON).splitlines()[-1].split()
 
     assert value == "1000"
-    assert float(seconds) < 1
+    # A few milliseconds; a machine that is busy with other things may take longer, but ExitTime would be ten seconds.
+    assert float(seconds) < 5
