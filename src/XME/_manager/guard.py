@@ -26,6 +26,8 @@ from XME.errors import DomainEnded, SharedMemoryFull
 _BATCH = 64
 # How long the guard looks for a call before it sleeps.
 _LINGER_S = 20e-6 if (os.cpu_count() or 1) > 1 else 0.0
+# macOS has no sched_yield.
+_give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
 # A script that does not end is waited for so long.
 _SCRIPT_S = 1.0
 
@@ -211,7 +213,7 @@ class _Service:
             if words[at] >> 2 == following:
                 return
             # Whom it has just woken may have to run on this core.
-            os.sched_yield()
+            _give_way()
         try:
             while True:
                 ring.work.acquire(0)
