@@ -231,6 +231,7 @@ def test_an_unrelated_program_looks_on_while_the_job_runs(tmp_path):
             process.kill()
             process.wait(20)
     # Workers end without leaving: whoever of them were the last would leave the name to the next program.
+    wait_until(lambda: {domain.identity(k).pid for k in domain.living()} == {os.getpid()})
     board.unlink()
     assert (job.returncode, errors) == (0, "")
     assert re.fullmatch(r"pi is about 3\.1[34]\d\d\n", output)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dis
+import gc
 import os
 import pickle
 import signal
@@ -13,8 +14,8 @@ import pytest
 import XME
 from tests.store.test_signals import Strike
 from XME import Security
+from XME._core import memory, program, recovery, registry, sweep
 from XME._core import mutex as mutex_module
-from XME._core import recovery, registry, sweep
 from XME.Monitor import Monitor
 
 ADMIN = Security.ADMIN
@@ -151,9 +152,17 @@ def killed_at(board, name, number):
 
 @pytest.fixture
 def swept():
-    """What killed publishers leave goes."""
+    """What killed publishers leave goes; so does a domain that an interrupted one has opened and nobody knows."""
     yield
+    gc.collect()
     sweep.sweep_dead_domains()
+    for domain_id in sweep.domain_ids():
+        with sweep.looking_at(domain_id) as domain:
+            if domain is None or program.known(domain_id) is not None:
+                continue
+            if {domain.identity(number).pid for number in domain.living()} == {os.getpid()}:
+                domain._sweep_names()
+                memory.unlink(domain.path)
     registry.prune()
 
 
