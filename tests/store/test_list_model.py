@@ -227,8 +227,9 @@ class ListMachine(RuleBasedStateMachine):
         with self.shared.mutex:
             in_use = flight.in_use_now(self.shared)
         entries = list(domain.entries(domain.number))
-        assert {entry.serial for entry in entries if entry.owner == self.shared.serial} == in_use
-        assert not {entry.serial for entry in entries if entry.kind in ledger.IN_FLIGHT}
+        ours = [entry for entry in entries if entry.owner == self.shared.serial]
+        assert {entry.serial for entry in ours} == in_use
+        assert not {entry.serial for entry in ours if entry.kind in ledger.IN_FLIGHT}
 
 
 TestListMachine = ListMachine.TestCase

@@ -14,8 +14,9 @@ from typing import Any
 class Room:
     """What ``make_lock`` may ask for: a folder and a name of this run's own, and who is asking.
 
-    ``make_lock`` gets it if it takes an argument. All workers of a run get the same folder and name; the next run gets
-    new ones. ``worker`` is -1 when the lock is made for all, in the program that runs the test.
+    ``make_lock`` gets it if it wants an argument: one without a default, or one that is called `room`. All workers of a
+    run get the same folder and name; the next run gets new ones. ``worker`` is -1 when the lock is made for all, in the
+    program that runs the test.
 
     >>> Room("/tmp/x", "xt1", 0, 0).path("a.lock")
     '/tmp/x/a.lock'
@@ -32,12 +33,19 @@ class Room:
 
 
 def make_in(make_lock: Callable[..., Any], room: Room) -> Any:
-    """Call ``make_lock``, with the room if it takes an argument."""
+    """Call ``make_lock``, with the room if it wants an argument."""
     try:
-        takes_room = bool(inspect.signature(make_lock).parameters)
+        parameters = inspect.signature(make_lock).parameters.values()
     except (TypeError, ValueError):
-        takes_room = False
-    return make_lock(room) if takes_room else make_lock()
+        return make_lock()
+    return make_lock(room) if any(map(_is_the_room, parameters)) else make_lock()
+
+
+def _is_the_room(parameter: inspect.Parameter) -> bool:
+    # What has a default is an option of the lock's own, and ``*args`` is what classes have that take nothing.
+    if parameter.kind not in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}:
+        return False
+    return parameter.default is parameter.empty or parameter.name == "room"
 
 
 def address_of(function: Callable[..., Any]) -> str | None:
