@@ -19,6 +19,7 @@ from XME import (
     xmem_list,
     xmem_object,
 )
+from XME._manager.ring import W_SETTLED
 
 OPERATORS = st.sampled_from(["a", "b", ("c", 1)])
 BIG = "y" * 3000
@@ -292,6 +293,20 @@ def test_append_waits_while_the_buffer_is_full(parts):
     thread.join(10)
     assert account.value == 20
     manager.clean("filler")
+
+
+def test_a_slot_that_was_used_again_before_its_call_was_noted_as_settled(parts):
+    """Its guard was killed between the two stores, and a caller came before the next guard."""
+    manager, account, _ = parts
+    account.value = 0
+    for _ in range(8):
+        manager.append(account.add, "me", value=1)
+    manager.exec()
+    manager._ring.words[W_SETTLED] = 0
+    manager.append(account.add, "me", value=1)
+    assert manager.len() == 8
+    manager._buffer.run(100)
+    assert (account.value, manager.len(), manager.get("me")) == (9, 0, 9)
 
 
 def test_a_full_buffer_in_a_call_of_its_own_is_a_deadlock(parts):

@@ -29,7 +29,7 @@ Call n lies in slot n mod slots. Its life, each step one store, and what a kill 
     tail = n                  caller    mutex `appending`  (acknowledged when append returns)
     word = n, STARTED         guard     mutex `running`    ... finds it STARTED (below)
     the function runs; failures, result, an object's commit: each a container's, whole or not there
-    word = n, DONE            guard     mutex `running`    ... goes on with n + 1
+    word = n, DONE            guard     mutex `running`    ... goes on with n + 1, also if the slot was used again
     settled = n               guard     mutex `running`
 
 Whoever has `running` is the only one who runs calls, and the mutex is had after a death only when that is proved. So a
@@ -121,9 +121,9 @@ class Ring:
         return int(last)
 
     def _settled(self) -> int:
-        words = self.words
-        settled = words[W_SETTLED]
-        while words[self.at(settled + 1)] == settled + 1 << 2 | DONE:
+        settled = self.words[W_SETTLED]
+        # Killed between the two stores; the slot may have been used again since.
+        while self.is_done(settled + 1):
             settled += 1
         return int(settled)
 
