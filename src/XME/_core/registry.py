@@ -256,26 +256,38 @@ def locked() -> Iterator[None]:
     path = _lock_path()
     with _threads:
         _holder = threading.get_ident()
+        _held_fd = -1
         try:
-            _held_fd = fd = _take(path, load_lock())
-            try:
-                yield
-            finally:
-                # Unlinked while it is held, so nothing stays; unlocked by hand, because a fork of another thread may
-                # have copied the descriptor, and then closing ours frees nothing.
-                memory.unlink(path)
-                fcntl.flock(fd, fcntl.LOCK_UN)
-                _held_fd = -1
-                os.close(fd)
+            _take(path, load_lock())
+            yield
         finally:
-            _holder = 0
+            # Twice: a second Ctrl-C may strike the first.
+            try:
+                _give_back(path)
+            finally:
+                _give_back(path)
+
+
+def _give_back(path: str) -> None:
+    global _holder, _held_fd
+    fd = _held_fd
+    if fd >= 0:
+        # Unlinked while it is held, so nothing stays; unlocked by hand, because a fork of another thread may have copied
+        # the descriptor, and then closing ours frees nothing.
+        if memory.still_named(fd, path):
+            memory.unlink(path)
+        _held_fd = -1
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+    _holder = 0
 
 
 def _lock_path() -> str:
     return names.path_of(f"xmlock.{os.geteuid()}")
 
 
-def _take(path: str, lock_descriptor: Callable[..., bool]) -> int:
+def _take(path: str, lock_descriptor: Callable[..., bool]) -> None:
+    global _held_fd
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -283,10 +295,13 @@ def _take(path: str, lock_descriptor: Callable[..., bool]) -> int:
             while memory.still_named(fd, path):
                 if lock_descriptor(fd, blocking=False):
                     if memory.still_named(fd, path):
-                        return fd
+                        # Here, and not by who called: until then the clause below closes it.
+                        _held_fd = fd
+                        return
                     break
                 time.sleep(_PAUSE_S)
         except BaseException:
+            _held_fd = -1
             os.close(fd)
             raise
         os.close(fd)
