@@ -272,8 +272,8 @@ def _give_back(path: str) -> None:
     global _holder, _held_fd
     fd = _held_fd
     if fd >= 0:
-        # Unlinked while it is held, so nothing stays; unlocked by hand, because a fork of another thread may have copied
-        # the descriptor, and then closing ours frees nothing.
+        # Unlinked while it is held, so nothing stays; unlocked by hand, because a fork of another thread may have
+        # copied the descriptor, and then closing ours frees nothing.
         if memory.still_named(fd, path):
             memory.unlink(path)
         _held_fd = -1
