@@ -34,7 +34,7 @@ def test_no_interleaving_breaks_a_promise_at_a_larger_size(threads, rounds, cras
 
 RAISE = "                self._words[self._mine] = self._base | len(readers)\n"
 LOWER = "                self._words[self._mine] = self._base | count if count else 0\n"
-TAKE = """            if not mutex.acquire(timeout_s, purpose):
+TAKE = """            if not mutex.acquire(_ENTERING_S if timeout_s == 0 else timeout_s, purpose):
                 return False
             with self._local:
 """

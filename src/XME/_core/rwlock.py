@@ -33,6 +33,8 @@ from XME.errors import DomainEnded, MutexError
 
 NOBODY, READING, DRAINING = range(3)
 _COUNT_MASK = (1 << INCARNATION_SHIFT) - 1
+# Readers have the mutex for some microseconds each; who loses the GIL or his core meanwhile, for longer.
+_ENTERING_S = 0.002
 
 
 class RobustRWLock:
@@ -161,7 +163,8 @@ class RobustRWLock:
         """Take the lock beside other readers; the thread that reads or writes may take it again.
 
         Args:
-            timeout_s: how long to wait, in seconds; None waits for ever, 0 only tries.
+            timeout_s: how long to wait, in seconds; None waits for ever, 0 only tries (2 ms at most: another reader who
+                is just on his way in or out does not refuse this one).
             purpose: see RobustMutex.acquire.
             reader: on whose behalf; to be given to release_read as well.
 
@@ -180,7 +183,7 @@ class RobustRWLock:
         # What `mutex.depth` says, with fewer calls.
         depth = mutex._count if mutex._phase and mutex._local._is_owned() else 0
         try:
-            if not mutex.acquire(timeout_s, purpose):
+            if not mutex.acquire(_ENTERING_S if timeout_s == 0 else timeout_s, purpose):
                 return False
             with self._local:
                 if self._mine < 0:
