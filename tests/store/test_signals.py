@@ -18,6 +18,7 @@ from XME._containers import flight
 from XME._core import domain as domains
 from XME._core import layout, memory, names, program, recovery
 from XME._core import mutex as mutex_module
+from XME._store import pickling
 from XME.errors import MutexError, XMEError
 
 _domain = None
@@ -218,6 +219,7 @@ def strike_each(first, act, step=1, begin=1):
         number += step
         try:
             require_free(shared, strike.place)
+            assert not pickling.is_collecting(), f"still collecting after a Ctrl-C at {strike.place}"
             shared._check()
             assert plain(shared) in allowed, f"torn by a Ctrl-C at {strike.place}"
             reset(shared, first)

@@ -242,19 +242,24 @@ def test_nobody_collects_outside_of_an_encoding():
         values.encode([shared, threading.Lock()])
 
     assert not pickling.is_collecting()
-    with pickling.collecting() as outer:
-        values.encode([shared])
-        assert outer == []
-        pickle.dumps(shared)
+    outer = []
+    pickling.collected(outer, values.encode, [shared])
+    assert outer == []
+    pickling.collected(outer, pickle.dumps, shared)
     assert len(outer) == 1
+    assert not pickling.is_collecting()
 
 
 def test_each_thread_collects_for_itself():
     shared = xmem_array(3)
-    with pickling.collecting() as ours:
+    ours = []
+
+    def pickle_elsewhere():
         thread = threading.Thread(target=pickle.dumps, args=(shared,))
         thread.start()
         thread.join()
+
+    pickling.collected(ours, pickle_elsewhere)
     assert ours == []
 
 

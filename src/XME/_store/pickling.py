@@ -7,23 +7,23 @@ is. Functions of ``__main__`` travel by value. So do its classes, but a process 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 import pickle
 import sys
-import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from copyreg import dispatch_table
 from functools import partial
 from operator import attrgetter, methodcaller
-from typing import Any
+from typing import Any, TypeVar
 
 from XME._store import arrays, codec
 from XME.errors import XMEError
 
 _KeepApart = Callable[[memoryview], bool]
+_Result = TypeVar("_Result")
 
 _MAINS = ("__main__", "__mp_main__")
 # So many types are remembered; then it begins again, so that classes made on the fly can go.
@@ -31,52 +31,31 @@ _REMEMBERED = 1000
 _usual_way = methodcaller("__reduce_ex__", 5)
 
 
-class _Local(threading.local):
-    children: list[Any] | None = None
+# What is collecting in this context; a call's own, so that it ends with the call, whatever ends that.
+_children: ContextVar[list[Any] | None] = ContextVar("children", default=None)
 
 
-_local = _Local()
+def collected(children: list[Any], function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Call a function; `children` gets every shared container that it pickles."""
+    # Not set and set back by hand: a Ctrl-C between would leave the thread collecting for ever.
+    return copy_context().run(_collecting, children, function, arguments)
 
 
-def begin_collecting() -> tuple[list[Any], list[Any] | None]:
-    """Return a list that gets every shared container that this thread pickles from now on, and what ends that."""
-    # No context manager: it would take longer than the pickling.
-    outer = _local.children
-    children: list[Any] = []
-    _local.children = children
-    return children, outer
+def _collecting(children: list[Any], function: Callable[..., _Result], arguments: tuple[Any, ...]) -> _Result:
+    _children.set(children)
+    return function(*arguments)
 
 
-def end_collecting(outer: list[Any] | None) -> None:
-    """Go back to what was before `begin_collecting`, which returned `outer`."""
-    _local.children = outer
-
-
-@contextlib.contextmanager
-def collecting() -> Iterator[list[Any]]:
-    """Give a list that gets every shared container that this thread pickles inside the block."""
-    children, outer = begin_collecting()
-    try:
-        yield children
-    finally:
-        end_collecting(outer)
-
-
-def met(container: Any) -> bool:
-    """Say that a shared container was met; True if somebody is collecting, and so writes into another container.
-
-    Every container calls this in its ``__reduce_ex__``.
-    """
-    children = _local.children
-    if children is None:
-        return False
-    children.append(container)
-    return True
+def met(container: Any) -> None:
+    """Say that a shared container is being pickled; every container's ``__reduce_ex__`` does."""
+    children = _children.get()
+    if children is not None:
+        children.append(container)
 
 
 def is_collecting() -> bool:
     """True if what is pickled now goes into a shared container: plain arrays then come back read-only."""
-    return _local.children is not None
+    return _children.get() is not None
 
 
 def get(module: str, name: str) -> Any:

@@ -151,17 +151,15 @@ def _pickled(value: Any, where: str) -> Encoded:
         raws.append(raw)
         return True
 
-    children, outer = pickling.begin_collecting()
+    children: list[Any] = []
     try:
-        data = pickling.dumps(value, keep_apart)
+        data = pickling.collected(children, pickling.dumps, value, keep_apart)
     except (XMEError, MemoryError):
         raise
     except Exception:
         raws.clear()
         children.clear()
-        data = _pickled_anyway(value, where, keep_apart)
-    finally:
-        pickling.end_collecting(outer)
+        data = pickling.collected(children, _pickled_anyway, value, where, keep_apart)
     if not raws and not children and len(data) < LARGE_BYTES:
         return _made(Encoded, (PICKLE, data, (), ()))
     return _with_buffers(data, raws, list({id(child): child for child in children}.values()))
