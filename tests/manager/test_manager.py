@@ -233,3 +233,42 @@ def test_what_is_dropped_is_gone():
     domain.names.tidy()
     with pytest.raises(ContainerGone):
         segment.attach_anew(domain, serial)
+
+
+UNFETCHED = """
+from XME import XMEManager
+
+def fail(**kwargs):
+    raise ValueError(f"failed with {kwargs}")
+
+if __name__ == "__main__":
+    dropped = XMEManager()
+    dropped.append(fail, "me", number=1)
+    dropped.exec()
+    del dropped
+    manager = XMEManager()
+    for number, operator in enumerate(["you", "you", "me"], 2):
+        manager.append(fail, operator, number=number)
+        manager.exec()
+    try:
+        manager.get("me")
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_failures_that_nobody_has_fetched_go_to_the_log():
+    run = run_python(UNFETCHED)
+
+    assert run.returncode == 0
+    assert run.stdout == "failed with {'number': 4}\n"
+    said = [line for line in run.stderr.splitlines() if line.startswith(("XMEManager:", "ValueError:"))]
+    assert said == [
+        line
+        for call, number in [(1, 1), (1, 2), (2, 3)]
+        for line in [
+            f"XMEManager: call {call}, fail, failed, and nobody has fetched that",
+            f"ValueError: failed with {{'number': {number}}}",
+            f"ValueError: failed with {{'number': {number}}}",
+        ]
+    ]

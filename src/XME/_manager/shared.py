@@ -16,6 +16,7 @@ from XME._core.domain import Domain
 from XME._core.semaphore import Semaphore
 from XME._manager import buffer as buffers
 from XME._manager import ring as rings
+from XME._manager import unfetched
 from XME._manager.buffer import CallBuffer
 from XME._manager.builtin import Builtin, tree_of
 from XME._manager.ring import W_BESIDE, Ring
@@ -99,6 +100,7 @@ def create(values: Mapping[str, Any], slots: int = rings.SLOTS) -> Shared:
     _known[domain.id, block.serial] = shared
     # Finalizers unlink nothing; they leave word.
     weakref.finalize(shared, _note_drop, domain, (block.serial, work)).atexit = False
+    unfetched.watch(shared, shared.buffer)
     return shared
 
 
@@ -145,6 +147,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.RLock()
     rings.renew_lock()
     buffers.after_fork_in_child()
+    unfetched.after_fork_in_child()
     for shared in list(_known.values()):
         # Its parent's gfuns are its parent's.
         shared.lock, shared.gfuns = threading.Lock(), 0
