@@ -216,6 +216,10 @@ class Domain:
         given = layout.incarnations(self.words, self.capacity)
         return [k for k in range(self.capacity) if k in held or (given[k] and self.is_alive(k))]
 
+    def is_inhabited(self) -> bool:
+        """True unless all participants are provably dead (2 us while another one lives)."""
+        return ofd.is_any_locked(self.fd, layout.LEASE_AT, self.capacity) or bool(self.living())
+
     def take_block(self) -> int:
         """Return the number of a block of names that nobody else gets; block 0 is the domain's own file."""
         with self.administration():
@@ -287,7 +291,7 @@ class Domain:
                 return False
             self.fd, kept = fd, self.fd
             try:
-                if self.living():
+                if self.is_inhabited():
                     return False
                 self.words[layout.W_ENDED] = 1
                 self._sweep_names()

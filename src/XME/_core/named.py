@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from XME._core import layout, program, registry, sweep
+from XME._core import layout, program, registry
 from XME._core.domain import Domain, create
 from XME.errors import BadSegment, ContainerGone, DomainEnded, NameUnknown
 
@@ -89,13 +89,8 @@ def _joined(name: str) -> tuple[registry.Entry, Domain]:
 
 
 def _join(domain_id: str) -> Domain:
-    domain = program.known(domain_id)
-    if domain is None or not domain.joined:
-        # Were a dead one joined, it would live again without those who were to keep it.
-        with sweep.looking_at(domain_id) as view:
-            if view is not None and view.sweep_if_dead():
-                raise DomainEnded.of(domain_id)
-    domain = program.join(domain_id)
+    # Were a dead one joined, it would live again without those who were to keep it.
+    domain = program.join(domain_id, living=True)
     domain.require()
     return domain
 

@@ -48,7 +48,12 @@ def unlock(fd: int, offset: int) -> None:
 
 def is_locked(fd: int, offset: int) -> bool:
     """True if another open file description has the byte at `offset`; takes nothing."""
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, offset))
+    return is_any_locked(fd, offset, 1)
+
+
+def is_any_locked(fd: int, offset: int, count: int) -> bool:
+    """True if another open file description has one of `count` bytes from `offset` on; takes nothing."""
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, offset, count))
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 

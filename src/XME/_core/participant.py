@@ -39,29 +39,30 @@ def read_stat(pid: int) -> tuple[str, int] | None:
 
 
 @functools.cache
-def _pid_namespace(pid: int) -> int:
-    return os.stat(f"/proc/{pid}/ns/pid").st_ino
+def _pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
 
 
 def identity_of(pid: int) -> Identity | None:
     """Return the identity of a process of our own pid namespace, dead but not reaped ones included; None: no such."""
     stat = read_stat(pid)
-    return None if stat is None else Identity(pid, stat[1], _pid_namespace(os.getpid()))
+    return None if stat is None else Identity(pid, stat[1], _pid_namespace())
 
 
+@functools.cache
 def myself() -> Identity:
-    """Return the identity of this process."""
+    """Return the identity of this process (the first time 20 us or more)."""
     pid = os.getpid()
     stat = read_stat(pid)
     if stat is None:
         msg = "XME needs /proc to tell processes apart: mount it (mount -t proc proc /proc)"
         raise RuntimeError(msg)
-    return Identity(pid, stat[1], _pid_namespace(pid))
+    return Identity(pid, stat[1], _pid_namespace())
 
 
 def is_found_alive(who: Identity) -> bool:
     """True if the process is found running in our own pid namespace; False says nothing by itself."""
-    if who.pid_namespace != _pid_namespace(os.getpid()):
+    if who.pid_namespace != _pid_namespace():
         return False
     stat = read_stat(who.pid)
     return stat is not None and stat[1] == who.start_time and stat[0] not in _GONE
@@ -75,3 +76,12 @@ def display_name() -> str:
         if name != "MainProcess":
             return name
     return os.path.basename(sys.argv[0] if sys.argv else "") or "python"
+
+
+def _after_fork_in_child() -> None:
+    # By the pid alone a child in a pid namespace of its own could be taken for its parent.
+    _pid_namespace.cache_clear()
+    myself.cache_clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -65,11 +65,15 @@ def remember(domain: Domain) -> None:
     _leave_at_exit()
 
 
-def join(domain_id: str) -> Domain:
+def join(domain_id: str, *, living: bool = False) -> Domain:
     """Return a domain by its id, and join it if this process has not yet.
 
+    Args:
+        domain_id: which.
+        living: sweep it instead if nobody in it is alive.
+
     Raises:
-        DomainEnded: its opener has ended, or there is none.
+        DomainEnded: its opener has ended, or there is none, or it was swept.
         DomainFull: it holds no more processes.
     """
     global _program
@@ -79,14 +83,31 @@ def join(domain_id: str) -> Domain:
     with _lock:
         domain = _domains.get(domain_id)
         if domain is None:
-            domain = inspect(domain_id)
+            domain = _inspected(domain_id) if living else inspect(domain_id)
             domain.adopt()
             _domains[domain_id] = domain
+        elif living:
+            # A fork's child, which has left what its parent had joined.
+            _inspected(domain_id).close_view()
         domain.require()
         _leave_at_exit()
         if _program is None and domain.kind == layout.PROGRAM:
             _program = domain
         return domain
+
+
+def _inspected(domain_id: str) -> Domain:
+    """Return a view of a domain in which somebody is alive."""
+    view = inspect(domain_id)
+    is_dead = True
+    try:
+        is_dead = view.sweep_if_dead()
+    finally:
+        if is_dead:
+            view.close_view()
+    if is_dead:
+        raise DomainEnded.of(domain_id)
+    return view
 
 
 def leave(domain: Domain) -> None:

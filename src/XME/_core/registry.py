@@ -94,8 +94,8 @@ def _read(path: str, shown: str) -> Entry | None:
         msg = f"the entry of {shown!r} belongs to another user"
         raise PermissionError(msg) from None
     try:
-        memory.require_owner(fd, shown)
-        data = os.read(fd, _LARGEST_ENTRY)
+        size = memory.require_owner(fd, shown).st_size
+        data = os.read(fd, min(size, _LARGEST_ENTRY))
     finally:
         os.close(fd)
     entry = _parsed(data, shown)
@@ -130,7 +130,7 @@ def is_alive(entry: Entry) -> bool:
         # Of another version, or another user's: nothing is proved.
         return True
     try:
-        return not domain.ended and bool(domain.living())
+        return not domain.ended and domain.is_inhabited()
     finally:
         domain.close_view()
 
