@@ -248,3 +248,67 @@ def test_a_killed_writer_leaves_nothing_behind():
     d["nest"] = [0, {"k": [0]}]
     del d["touch"]
     assert len(names_of_program()) <= names + 1
+
+
+# -- opened again --------------------------------------------------------------------------------------------------
+
+
+def mapped():
+    """How many mappings this process has of its program's memory."""
+    with open("/proc/self/maps", encoding="ascii") as file:
+        return sum(program.program_domain().id in line for line in file)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_child_that_was_replaced_is_not_found_again(elsewhere):
+    d = xmem_dict(a={"n": 1}, nested=True)
+    told = pickle.dumps(d["a"])
+    # Opened, dropped, and so still mapped here.
+    d["a"]["n"] = 2
+    if elsewhere:
+        process = multiprocessing.get_context("fork").Process(target=d.__setitem__, args=("a", {"n": 3}))
+        process.start()
+        process.join(20)
+    else:
+        d["a"] = {"n": 3}
+
+    with pytest.raises(XME.ContainerGone):
+        pickle.loads(told)
+    assert d["a"]["n"] == 3
+
+
+def test_few_children_stay_mapped_when_nobody_has_them():
+    d = xmem_dict({k: {"n": k, "large": "x" * 5000} for k in range(40)}, nested=True)
+    before = mapped()
+    for k in range(40):
+        assert d[k]["n"] == k
+    gc.collect()
+    assert mapped() - before <= 16
+
+
+def test_what_a_child_has_become_is_seen_when_it_is_opened_again():
+    d = xmem_dict(a={"n": 0}, nested=True)
+    for n in range(300):
+        d["a"]["n"] = n
+        if n % 100 == 7:
+            more = dict.fromkeys(range(500), n)
+            process = multiprocessing.get_context("fork").Process(target=d["a"].update, args=(more,))
+            process.start()
+            process.join(20)
+            assert d["a"][499] == n
+        assert d["a"]["n"] == n
+
+
+def test_a_child_in_use_by_two_threads_has_one_mutex():
+    d = xmem_dict(a={"n": 0}, nested=True)
+
+    def count():
+        for _ in range(500):
+            d["a"].increment("n")
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert d["a"]["n"] == 2000

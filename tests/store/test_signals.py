@@ -235,7 +235,7 @@ def strike_each(first, act, step=1, begin=1):
 @pytest.mark.parametrize("name", CHANGES)
 def test_struck_at_some_instructions(name):
     first, act = CHANGES[name]
-    step = 199 if "grow" in name else 53 if isinstance(first, Ways) else 41
+    step = 499 if "grow" in name else 131 if isinstance(first, Ways) else 97
     count, wrong = strike_each(first, act, step, 1 + list(CHANGES).index(name) % step)
     assert count > 100
     assert not wrong, "\n".join(wrong)
@@ -334,7 +334,7 @@ def test_a_handler_that_changes_the_same_container(monkeypatch, name, do):
         if handler.strike.place is None:
             break
         answers.add(handler.answer)
-        number += 61 if isinstance(first, Ways) else 23
+        number += 149 if isinstance(first, Ways) else 61
     assert answers == {"done", "refused"}
 
 

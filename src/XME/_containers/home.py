@@ -169,6 +169,7 @@ class Home:
         if not self.mutex.let_go():
             return False
         self.words = self._generation = None
+        _lately.pop((self.domain.id, self.serial), None)
         return True
 
     # -- generations -----------------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ class Home:
         while True:
             found = self._attach(words, root)
             if found is not None:
-                self._generation = found
+                self.adopt(found)
                 return root, found
             root, former = words[W_ROOT], root
             if root == former:
@@ -225,12 +226,55 @@ class Home:
             if words[W_GONE]:
                 raise ContainerGone.of(self.segment_name)
             raise BadSegment.of(self.segment_name, f"the segment of generation {root >> 32} of its records is missing")
-        self._generation = found
+        self.adopt(found)
         return root, found
 
     def adopt(self, generation: Generation) -> None:
-        """Go on with a generation that this process has just made public."""
+        """Go on with a generation that is public now."""
         self._generation = generation
+        lately = _lately.get((self.domain.id, self.serial))
+        if lately is not None:
+            lately.generation = generation if generation.data.nbytes <= _LATELY_BYTES else None
+
+    # -- opened again ----------------------------------------------------------------------------------------------
+
+    def _is_known(self) -> bool:
+        """Take what the last handle of a nested container has left mapped; False if there is nothing, or it is gone."""
+        key = (self.domain.id, self.serial)
+        lately = _lately.pop(key, None)
+        if lately is None or lately.domain is not self.domain or self.domain.ended or lately.words[W_GONE]:
+            return False
+        _lately[key] = lately
+        self.words, self._generation, self.mutex = lately.words, lately.generation, lately.mutex
+        _make_room(self)
+        return True
+
+    def _remember(self) -> None:
+        """Leave mapped what the next handle of a nested container will need."""
+        if self.words[W_PARENT]:
+            _lately[self.domain.id, self.serial] = _Lately(self.domain, self.words, self._generation, self.mutex)
+            while len(_lately) > _LATELY:
+                # Another thread may do the same.
+                _lately.pop(next(iter(_lately), None), None)
+
+
+class _Lately:
+    """What is mapped of a nested container, whether anybody has a handle of it or not."""
+
+    __slots__ = ("domain", "generation", "mutex", "words")
+
+    def __init__(self, domain: Domain, words: Any, generation: Generation | None, mutex: IdleMutex) -> None:
+        self.domain = domain
+        self.words = words
+        self.generation = generation
+        self.mutex = mutex
+
+
+# Those that were opened last, the newest last: d["a"]["b"] = 1 makes a handle of d["a"] and drops it, and its memory
+# would be unmapped and mapped again each time. What was unlinked meanwhile keeps its memory until it goes from here.
+_lately: dict[tuple[str, int] | None, _Lately] = {}
+_LATELY = 8
+_LATELY_BYTES = 1 << 20
 
 
 def create(home: Home, domain: Domain, kind: int, *, parent: int = 0, nested: bool = False) -> None:
@@ -274,8 +318,10 @@ def attach(home: Home, domain: Domain, serial: int, kind: int) -> None:
         PermissionError: it belongs to another user.
     """
     home.set_up(domain, serial, kind)
-    home.map()
-    home.use_mutex()
+    if not home._is_known():
+        home.map()
+        home.use_mutex()
+        home._remember()
 
 
 # -- how many are mapped at once ---------------------------------------------------------------------------------------
@@ -313,6 +359,7 @@ def _make_room(home: Home) -> None:
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.RLock()
+    _lately.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

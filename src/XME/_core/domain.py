@@ -337,7 +337,7 @@ def create(kind: int = layout.PROGRAM, label: str = "", capacity: int | None = N
     fd = memory.new_file()
     try:
         memory.reserve(fd, layout.file_bytes(capacity))
-        _write_header(fd, kind, label, capacity)
+        os.pwrite(fd, layout.new_header(kind, label, capacity), 0)
         domain = Domain(domain_id, fd)
         domain._take_number(fd)
         domain.words[layout.W_OPENER] = domain.number + 1
@@ -348,16 +348,6 @@ def create(kind: int = layout.PROGRAM, label: str = "", capacity: int | None = N
         raise
     domain._pid = os.getpid()
     return domain
-
-
-def _write_header(fd: int, kind: int, label: str, capacity: int) -> None:
-    head = bytearray(layout.ROWS_AT)
-    words = memoryview(head).cast("Q")
-    words[layout.W_MAGIC], words[layout.W_VERSION] = layout.MAGIC, layout.VERSION
-    words[layout.W_CAPACITY], words[layout.W_KIND], words[layout.W_MADE] = capacity, kind, time.time_ns()
-    text = label.encode()[: layout.LABEL.stop - layout.LABEL.start]
-    head[layout.LABEL.start : layout.LABEL.start + len(text)] = text
-    os.pwrite(fd, head, 0)
 
 
 def inspect(domain_id: str) -> Domain:

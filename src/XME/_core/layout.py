@@ -30,6 +30,8 @@ The bytes that are locked lie far behind the end of the file: locks need no byte
 
 from __future__ import annotations
 
+import time
+
 MAGIC = int.from_bytes(b"XMEDOM\0\1", "little")
 VERSION = 1
 
@@ -68,6 +70,17 @@ def file_bytes(capacity: int) -> int:
 def row_word(number: int) -> int:
     """Return the index of the first word of a participant's row."""
     return (ROWS_AT + number * ROW_BYTES) // 8
+
+
+def new_header(kind: int, label: str, capacity: int) -> bytearray:
+    """Return the bytes before the rows of a domain that is made now."""
+    head = bytearray(ROWS_AT)
+    words = memoryview(head).cast("Q")
+    words[W_MAGIC], words[W_VERSION] = MAGIC, VERSION
+    words[W_CAPACITY], words[W_KIND], words[W_MADE] = capacity, kind, time.time_ns()
+    text = label.encode()[: LABEL.stop - LABEL.start]
+    head[LABEL.start : LABEL.start + len(text)] = text
+    return head
 
 
 def incarnations(words: memoryview, capacity: int) -> list[int]:
