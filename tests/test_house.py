@@ -79,6 +79,7 @@ def _named_by(node, module, path):
             yield submodule if submodule in MODULES else source
 
 
+@cache
 def imports_of(module):
     """The modules of XME that a module imports, wherever in the file it does so."""
     path = MODULES[module]
@@ -86,6 +87,7 @@ def imports_of(module):
     return {name for name in names if name == "XME" or name.startswith("XME.")} - {module}
 
 
+@cache
 def functions_of(path):
     return [node for node in ast.walk(tree_of(path)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
 

@@ -8,7 +8,14 @@ from tests.core.rw_explorer import Explorer, ViolationError
 
 @pytest.mark.parametrize(
     ("threads", "rounds", "crashes", "exceptions", "reuses"),
-    [((1, 1), 2, 1, 0, 1), ((1, 1), 1, 2, 1, 1), ((1, 1), 2, 0, 1, 0), ((1, 1, 1), 1, 1, 0, 0), ((2, 1), 1, 0, 0, 0)],
+    [
+        ((1, 1), 1, 1, 1, 1),
+        ((1, 1, 1), 1, 1, 0, 0),
+        pytest.param((1, 1), 2, 1, 0, 1, marks=pytest.mark.slow),
+        pytest.param((1, 1), 1, 2, 1, 1, marks=pytest.mark.slow),
+        pytest.param((1, 1), 2, 0, 1, 0, marks=pytest.mark.slow),
+        pytest.param((2, 1), 1, 0, 0, 0, marks=pytest.mark.slow),
+    ],
 )
 def test_no_interleaving_breaks_a_promise(threads, rounds, crashes, exceptions, reuses):
     explorer = Explorer(Code(), threads, rounds, crashes, exceptions, reuses).run()
@@ -122,7 +129,10 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+# With two threads in a process there is most to explore.
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=[pytest.mark.slow] if fault == "flag" else []) for fault in FAULTS]
+)
 def test_a_planted_fault_is_caught(fault):
     replacements, threads, crashes, exceptions, reuses, says = FAULTS[fault]
     with pytest.raises(ViolationError, match=says):

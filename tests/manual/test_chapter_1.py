@@ -356,6 +356,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow), METHODS[2]])
 def test_what_the_notes_promise_of_class_xme(method):
     assert run(NOTES, method) == "done\n"

@@ -43,11 +43,17 @@ FAULTS = {
     "who waits is forgotten": "2 2 1 1 0 1 0 0",
     "a stopped holder is waited for": "2 1 0 0 0 1 1 0",
 }
-GOOD = [
-    "3 2 0 1 0 0 0 0", "1 1 1 2 0 0 0 0", "2 2 0 1 1 0 0 0", "2 2 1 1 0 0 0 0", "2 2 0 1 0 0 0 1", "2 2 0 0 0 1 1 0",
-    "1 1 1 1 0 1 0 0",
-]  # fmt: skip
+# Those that take a second or more to be found.
+LATE_FOUND = frozenset(
+    {
+        "two stores, claim first", "cancel of a row that was given back", "given back and not marked",
+        "marked before it waits", "no look at the call id", "slot cleared without the mutex",
+        "the first table closed only", "who waits is forgotten",
+    }
+)  # fmt: skip
+GOOD = ["1 1 1 2 0 0 0 0", "2 2 1 1 0 0 0 0", "2 2 0 0 0 1 1 0", "1 1 1 1 0 1 0 0"]
 BIG = [
+    "3 2 0 1 0 0 0 0", "2 2 0 1 1 0 0 0", "2 2 0 1 0 0 0 1",
     "2 2 0 1 0 1 0 0", "3 2 1 1 0 0 0 0", "2 1 1 2 0 0 0 0", "2 2 0 2 0 0 0 0", "2 2 1 1 1 0 0 0", "2 2 1 1 0 0 0 1",
     "2 2 1 1 0 1 0 0", "1 1 1 2 0 1 0 0", "2 2 1 1 1 0 0 1",
 ]  # fmt: skip

@@ -17,6 +17,12 @@ def test_the_protocol_holds_at_larger_sizes(size):
     assert claims_tables.run(size)[0] == ""
 
 
-@pytest.mark.parametrize("fault", claims_tables.FAULTS)
+FAULTS = [
+    pytest.param(fault, marks=[pytest.mark.slow] if fault in claims_tables.LATE_FOUND else [])
+    for fault in claims_tables.FAULTS
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught(fault):
     assert claims_tables.run(claims_tables.FAULTS[fault], fault)[0]

@@ -20,6 +20,12 @@ READER = "reader"
 slow = pytest.mark.slow
 
 
+@pytest.fixture(params=[pytest.param(1, marks=slow), 7], ids=["each", "some"])
+def step(request):
+    """Strike at each instruction, or at every so many."""
+    return request.param
+
+
 @pytest.fixture
 def make(monkeypatch):
     """Locks in a domain for few, whose recovery passes all."""
@@ -137,20 +143,20 @@ def marked(names, longer):
 
 
 @pytest.mark.parametrize("way", marked(WAYS, LONGER))
-def test_an_exception_at_any_instruction_loses_nothing(way, lock):
+def test_an_exception_at_any_instruction_loses_nothing(way, lock, step):
     prepare, act = WAYS[way]
-    assert interrupts.each_instruction(lambda: prepare(lock), act, is_whole) > 30
+    assert interrupts.each_instruction(lambda: prepare(lock), act, is_whole, step) > 30
 
 
 @pytest.mark.parametrize("kind", [Security.MUTEX, pytest.param(Security.SPIN, marks=slow)])
-def test_nor_does_it_where_readers_do_not_share(kind, make):
+def test_nor_does_it_where_readers_do_not_share(kind, make, step):
     lock = make(kind)
 
     def act(lock):
         lock.acquire_read(READER)
         lock.release_read(READER)
 
-    assert interrupts.each_instruction(lambda: usual(lock), act, is_whole) > 60
+    assert interrupts.each_instruction(lambda: usual(lock), act, is_whole, step) > 60
 
 
 def is_between_the_block_and_its_way(place):
@@ -171,7 +177,7 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("block", marked(BLOCKS, {"alone again", "shared again", "shared by who holds it"}))
-def test_a_block_that_is_not_entered_or_is_left_has_nothing_more_than_before(block, lock):
+def test_a_block_that_is_not_entered_or_is_left_has_nothing_more_than_before(block, lock, step):
     """But for an exception just after or before the block's own, of which no code in Python would hear."""
     prepare, make_block, before = BLOCKS[block]
 
@@ -184,7 +190,7 @@ def test_a_block_that_is_not_entered_or_is_left_has_nothing_more_than_before(blo
             assert (lock._mutex.depth, lock._lock.shares) == before, place
         is_whole(lock, place)
 
-    assert interrupts.each_instruction(lambda: prepare(lock), act, check) > 100
+    assert interrupts.each_instruction(lambda: prepare(lock), act, check, step) > 100
 
 
 CHANGES = {
@@ -196,7 +202,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", marked(CHANGES, {"who may", "who alone", "the wait"}))
-def test_settings_are_changed_or_not_and_can_be_changed_again(change, make):
+def test_settings_are_changed_or_not_and_can_be_changed_again(change, make, step):
     # As a prompt keeps the last one, with all its frames.
     kept = []
 
@@ -218,7 +224,7 @@ def test_settings_are_changed_or_not_and_can_be_changed_again(change, make):
         assert done.wait(5.0), f"nobody can change the settings after an exception at {place}"
         is_whole(lock, place)
 
-    assert interrupts.each_instruction(lambda: usual(make()), act, check) > 60
+    assert interrupts.each_instruction(lambda: usual(make()), act, check, step) > 60
 
 
 HANDLERS = {
@@ -234,7 +240,7 @@ INTERRUPTED = {
 
 @pytest.mark.parametrize("handler", marked(HANDLERS, {"holding"}))
 @pytest.mark.parametrize("interrupted", INTERRUPTED)
-def test_a_signal_handler_that_wants_it_at_any_instruction(interrupted, handler, lock, monkeypatch):
+def test_a_signal_handler_that_wants_it_at_any_instruction(interrupted, handler, lock, step, monkeypatch):
     """It has it, or is refused; what it interrupts goes on as if nothing had been."""
     answers = []
 
@@ -254,5 +260,5 @@ def test_a_signal_handler_that_wants_it_at_any_instruction(interrupted, handler,
         is_whole(lock, place)
 
     monkeypatch.setattr(interrupts.Strike, "strike", want)
-    assert interrupts.each_instruction(lambda: usual(lock), act, check) > 60
+    assert interrupts.each_instruction(lambda: usual(lock), act, check, step) > 60
     assert "had it" in answers

@@ -35,7 +35,7 @@ def free(kind, operators, workers, rounds, seed, kill):
     ).raise_if_failed()
 
 
-@runs(2)
+@runs(1)
 @given(st.sampled_from(KINDS), OPERATORS, st.integers(2, 4), st.integers(0, 1000))
 def test_it_keeps_its_promises_at_full_speed_with_kills_and_stops(kind, operators, workers, seed):
     free(kind, operators, workers, 10, seed, 0.05)
@@ -53,7 +53,7 @@ def test_it_keeps_them_also_in_long_runs_of_many(kind, operators, workers, round
 def test_the_next_owner_and_nobody_else_is_told_who_died(kind):
     faces.set_up(kind, ["a", "b", "c"])
     spec = LockSpec.mutex(depth=3, reentrant=True, on_crash="notifies", **SOON)
-    check_lock(faces.make_told, spec, workers=3, rounds=10, start_method="fork").raise_if_failed()
+    check_lock(faces.make_told, spec, workers=3, rounds=5, start_method="fork").raise_if_failed()
 
 
 GATES = ("XME.Security", "XME._security.gate", "XME._core.guarded", "XME._core.mutex", "XME._core.rwlock",

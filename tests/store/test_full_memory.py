@@ -174,7 +174,7 @@ SMALL_WORLD = """
         (lambda c, k: c.insert(0, bytes([k % 256]) * 100_000), [], {}),
     ):
         with open(BALLAST, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 22 << 20)
+            os.posix_fallocate(file.fileno(), 0, 27 << 20)
         shared = (xmem_dict if type(model) is dict else xmem_list)(**options)
         reached = fill(shared, model, add, 100_000)
         plain = (shared.todict if type(model) is dict else shared.tolist)

@@ -66,19 +66,19 @@ def require_linearizable(crew, first, each):
     assert is_linearizable(history, first), "\n".join(map(str, lines))
 
 
-@settings(quickly, max_examples=200)
+@settings(quickly, max_examples=60)
 @given(first=FIRST_DICT, each=programs(DICT))
 def test_histories_of_a_dict(crew, first, each):
     require_linearizable(crew, first, each)
 
 
-@settings(quickly, max_examples=200)
+@settings(quickly, max_examples=60)
 @given(first=FIRST_LIST, each=programs(LIST))
 def test_histories_of_a_list(crew, first, each):
     require_linearizable(crew, first, each)
 
 
-@settings(quickly, max_examples=200)
+@settings(quickly, max_examples=60)
 @given(first=FIRST_OBJECT, each=programs(OBJECT))
 def test_histories_of_an_object(crew, first, each):
     require_linearizable(crew, first, each)
