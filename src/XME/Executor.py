@@ -44,12 +44,13 @@ from XME._core.callable_module import name_the_class
 from XME._pool import ending, statistics
 from XME._pool.calls import Failure, RunningCall, split_outcomes
 from XME._pool.cores import available_cores
-from XME._pool.crew import Crew, context_of
+from XME._pool.crew import Crew
 from XME._pool.dispatch import Dispatcher
 from XME._pool.foreign import raise_failures
 from XME._pool.futures import FutureRunner
 from XME._pool.progress import ProgressBar
 from XME._pool.results import Results
+from XME._pool.starting import context_of
 from XME._pool.statistics import Statistics
 from XME.ArrayOperator import Array, Entry, ExecutionTable, name_of, tells_functions_end
 from XME.errors import CrewFailed, RowTimeout

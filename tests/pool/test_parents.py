@@ -215,6 +215,31 @@ def test_a_fork_server_that_dies_takes_no_row_along():
         assert call(executor, rows.square, Array(range(4))) == (0, 1, 4, 9)
 
 
+def test_a_fork_server_that_is_just_going_is_waited_for(monkeypatch):
+    """Its socket refuses, and multiprocessing starts no other one before it has gone."""
+    from multiprocessing import context, forkserver
+
+    refused = []
+
+    def launch(process):
+        if len(refused) < 5:
+            refused.append(process)
+            raise ConnectionRefusedError
+        return popen(process)
+
+    popen = context.ForkServerProcess._Popen
+    monkeypatch.setattr(context.ForkServerProcess, "_Popen", staticmethod(launch))
+    with Executor(1, start_method="forkserver") as executor:
+        assert call(executor, rows.square, Array(range(4))) == (0, 1, 4, 9)
+    assert len(refused) == 5
+
+    monkeypatch.setattr(context.ForkServerProcess, "_Popen", staticmethod(popen))
+    for _ in range(3):
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+        with Executor(1, start_method="forkserver") as executor:
+            assert call(executor, rows.square, Array(range(2))) == (0, 1)
+
+
 ENDING = """
 import sys, threading, time
 import XME

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import dis
 import faulthandler
 import os
 import signal
@@ -12,6 +11,7 @@ import threading
 import pytest
 
 import XME
+from tests.core.test_mutex_interrupts import never_struck
 from tests.store.crash_sweep import BIG, Thing, Ways, atomic, ordered, plain, target_of
 from tests.store.crash_sweep import made as made_in
 from XME._containers import flight
@@ -51,8 +51,7 @@ class Strike:
         return self._on_instruction
 
     def _on_instruction(self, frame, event, _arg):
-        # Nothing is ever raised at a NOP, and the compiler leaves it out of the handlers' range.
-        if event == "opcode" and frame.f_code.co_code[frame.f_lasti] != dis.opmap["NOP"]:
+        if event == "opcode" and frame.f_lasti not in never_struck(frame.f_code):
             self.left -= 1
             if self.left == 0:
                 file = os.path.basename(frame.f_code.co_filename)

@@ -7,21 +7,16 @@ that die one after the other before they could claim anything are not replaced f
 from __future__ import annotations
 
 import contextlib
-import importlib
-import multiprocessing
-import multiprocessing.connection
 import os
 import signal
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from XME._core import participant
 from XME._core.domain import Domain
 from XME._pool import board as b
-from XME._pool import worker
+from XME._pool import starting, worker
 from XME._pool.arena import ArenaReader
 from XME._pool.inherited import Inheritance
 from XME._pool.interrupts import interrupts_held
@@ -128,7 +123,7 @@ class Crew:
     def _start(self, generation: int) -> None:
         from XME._pool.cores import available_cores  # asked for when there is something to share
 
-        _refuse_while_importing()
+        starting.refuse_while_importing()
         index = self._free_slots.pop()
         serial = self._next_serial
         self._next_serial += 1
@@ -153,8 +148,7 @@ class Crew:
         # A worker that nobody knows of could claim rows and die unnoticed: between its start and its entry, no Ctrl-C.
         with interrupts_held():
             try:
-                with _main_has_its_file():
-                    process.start()
+                starting.start(process)
             except BaseException:
                 self._free_slots.append(index)
                 raise
@@ -338,52 +332,3 @@ class Crew:
         """Leave word that the crew's names are to be unlinked; for finalizers."""
         for serial in self._serials:
             self.domain.names.note_drop(serial, always=True)
-
-
-def _refuse_while_importing() -> None:
-    """Raise what says more than multiprocessing does if this is a worker that is still importing the program."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        msg = (
-            "a worker process imports the program to find its functions, and the program starts workers while it is "
-            "imported: put what is to run once, XME(...) and its calls, below `if __name__ == '__main__':`"
-        )
-        raise CrewFailed(msg, deaths=0, exitcode=None)
-
-
-@contextlib.contextmanager
-def _main_has_its_file() -> Iterator[None]:
-    """Let a new process not look for a program that came from standard input; its functions travel by value."""
-    main = sys.modules.get("__main__")
-    path = getattr(main, "__file__", None)
-    if main is None or path is None or os.path.exists(path):
-        yield
-        return
-    del main.__file__
-    try:
-        yield
-    finally:
-        main.__file__ = path
-
-
-def context_of(start_method: str | None) -> Any:
-    """Return multiprocessing's context for a start method, None for the platform's default.
-
-    Raises:
-        ValueError: there is no such start method.
-    """
-    try:
-        context = multiprocessing.get_context(start_method)
-    except ValueError:
-        known = ", ".join(map(repr, multiprocessing.get_all_start_methods()))
-        msg = f"start_method must be None or one of {known}, not {start_method!r}"
-        raise ValueError(msg) from None
-    if context.get_start_method() == "forkserver":
-        _preload(context)
-    return context
-
-
-def _preload(context: Any) -> None:
-    """Let the fork server import once what every worker needs, unless the user has said what it is to import."""
-    server = importlib.import_module("multiprocessing.forkserver")._forkserver
-    if getattr(server, "_preload_modules", None) == ["__main__"]:
-        context.set_forkserver_preload(["__main__", "XME._pool.worker", "cloudpickle"])
