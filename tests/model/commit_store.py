@@ -40,11 +40,12 @@ from tests.model.commit_reads import (
 from tests.model.commit_writers import DictWriter, ListWriter
 
 GOOD = [
-    "dict 2 1 snap abcAXYPZC", "dict 2 1 gets abAB", "dict 3 1 gets bc", "dict 3 1 snap aAb", "dict 2 1 cache2 aAXC",
-    "dict 3 2 snap aY", "dict 2 1 snap aCD", "list 2 1 snap apqfisrXC", "list 3 1 snap apf", "list 3 1 snap aqf",
+    "dict 2 1 gets abAB", "dict 3 1 snap aAb", "dict 3 2 snap aY", "dict 2 1 snap aCD", "list 2 1 snap apqfisrXC",
+    "list 3 1 snap apf", "list 3 1 snap aqf",
     "list 2 1 cache2 aqfisC",
 ]  # fmt: skip
 BIG = [
+    "dict 2 1 snap abcAXYPZC", "dict 3 1 gets bc", "dict 2 1 cache2 aAXC",
     "dict 3 1 snap abcAXYPZCD", "dict 3 1 gets abcABXC", "dict 3 2 gets abc", "dict 3 2 snap abAXY",
     "dict 3 1 cache3 aAbXC", "dict 4 1 snap aAbP", "dict 4 1 gets abcA", "list 3 1 snap apqfisrXC",
     "list 4 1 snap apqf", "list 3 1 cache3 aqfisC", "list 3 2 snap apqfsX",

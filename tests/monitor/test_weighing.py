@@ -12,7 +12,7 @@ from tests.monitor.messages import MESSAGES
 from XME._monitor import packing
 from XME._monitor.weighing import TooHeavyError, _Scale, require_light
 
-QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NO_LIMIT = 1 << 62
 
 

@@ -84,7 +84,7 @@ def worker_state(executor):
     }
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_objects_that_are_dropped_leave_no_process(method):
     count = 40 if method == "fork" else 8
     XME.XME(rows.square, pnum=1, start_method=method).fun(1)

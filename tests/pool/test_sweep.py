@@ -77,7 +77,7 @@ MANY = 700
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_death_at_any_step(tmp_path, retries):
     """Every step would take minutes (see below): here a coarse comb, each time through other teeth."""
-    reached = [die_at(step, tmp_path / f"{step}", retries) for step in range(3 + retries * 11, MANY, 31)]
+    reached = [die_at(step, tmp_path / f"{step}", retries) for step in range(3 + retries * 11, MANY, 53)]
 
     assert sum(reached) > 5
 

@@ -177,7 +177,7 @@ class Colliding(Beside):
         self.stack.close()
 
 
-USUAL = settings(max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+USUAL = settings(max_examples=8, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 TestBeside = Beside.TestCase
 TestBeside.settings = USUAL
 TestColliding = Colliding.TestCase

@@ -233,7 +233,7 @@ class ListMachine(RuleBasedStateMachine):
 
 
 TestListMachine = ListMachine.TestCase
-TestListMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestListMachine.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.slow
