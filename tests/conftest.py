@@ -5,6 +5,7 @@ shared memory; when they have gone, the controller looks there again. With `-n 0
 """
 
 import atexit
+import faulthandler
 import gc
 import multiprocessing.util
 import os
@@ -97,6 +98,14 @@ def pytest_testnodedown(node):
 def start_method(request):
     """Run the test once for each way to start a process."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _dumped_only_if_it_hangs(request):
+    """No stacks of what may take long: they are read while the thread runs, and that has ended the process."""
+    own_limit = request.node.get_closest_marker("timeout")
+    if own_limit is not None and own_limit.args[0] > float(request.config.getini("faulthandler_timeout")):
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)
