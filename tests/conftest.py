@@ -1,17 +1,14 @@
 """Nothing may be left behind: no garbage after a test, no process after the session, no name after this program.
 
 The tests run in processes of pytest-xdist's, each of which looks after its own children and at what has appeared in
-shared memory, its own one if it may mount that; when they have gone, the controller looks there again. With `-n 0` one
-program does it all.
+shared memory; when they have gone, the controller looks there again. With `-n 0` one program does it all.
 """
 
 import atexit
 import faulthandler
-import functools
 import gc
 import multiprocessing.util
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -19,7 +16,6 @@ import time
 
 import pytest
 
-from tests import own_memory
 from tests.helpers import PATIENCE_S, children, describe, end_processes, wait_until, xme_names
 from tests.turns import Turns
 from XME._core import names, registry, sweep
@@ -29,7 +25,6 @@ _first_seen: dict[str | int, str] = {}
 _names_before = xme_names()
 _pid = os.getpid()
 _turns: Turns | None = None
-_folder: str | None = None
 
 # Unbuffered, lines of several processes are garbled; without bytecode every start of a Python compiles XME again.
 for _variable in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
@@ -44,29 +39,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_configure(config):
     """Register the look at the end: behind the handlers in which XME leaves its domains."""
-    global _turns, _names_before
-    look = _no_name_is_left
+    global _turns
     if hasattr(config, "workerinput"):
-        folder = config.workerinput["folder"]
-        if own_memory.enter():
-            _names_before = xme_names()
-            look = functools.partial(_tell_what_is_left, own_memory.Report(folder, config.workerinput["workerid"]))
-        else:
-            _turns = Turns(folder)
-            return
-    # The last to be registered is the first to run, and a plugin may have imported multiprocessing already.
-    atexit.unregister(multiprocessing.util._exit_function)
-    atexit.register(look)
-    atexit.register(multiprocessing.util._exit_function)
+        _turns = Turns(config.workerinput["turns"])
+    else:
+        # The last to be registered is the first to run, and a plugin may have imported multiprocessing already.
+        atexit.unregister(multiprocessing.util._exit_function)
+        atexit.register(_no_name_is_left)
+        atexit.register(multiprocessing.util._exit_function)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """Give every process of a run the same folder, for locks and reports."""
-    global _folder
-    if _folder is None:
-        _folder = tempfile.mkdtemp(prefix="turns-")
-    node.workerinput["folder"] = _folder
+    """Give every process of a run the same locks."""
+    folder = getattr(node.config, "turns", None)
+    if folder is None:
+        folder = node.config.turns = tempfile.TemporaryDirectory(prefix="turns-")
+        node.config.add_cleanup(folder.cleanup)
+    node.workerinput["turns"] = folder.name
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -169,10 +159,10 @@ def _lines(found):
     return "\n".join(f"  {name}, {_since(name)}" for name in sorted(found))
 
 
-def _staying_names(*, ours_too, patience_s=PATIENCE_S):
+def _staying_names(*, ours_too):
     """Names that are new and stay though no living program uses them; ours count only when our use should be over."""
     left = _unused(xme_names() - _names_before, ours_too)
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + PATIENCE_S
     while left and time.monotonic() < deadline:
         time.sleep(0.02)
         # What other programs make meanwhile is theirs to remove.
@@ -203,20 +193,8 @@ def _is_in_use(parsed, ours_too):
 
 def _no_name_is_left():
     """Look again when this program's own domain has ended, and the domains of all processes of the run."""
-    if os.getpid() != _pid:
-        return
-    left = [_lines(_staying_names(ours_too=True))]
-    if _folder is not None:
-        left += own_memory.reports(_folder)
-        shutil.rmtree(_folder)
-    if any(left):
-        print("FAILED: names are left in shared memory:", *filter(None, left), sep="\n", file=sys.stderr, flush=True)
+    if os.getpid() == _pid and (left := _staying_names(ours_too=True)):
+        print("FAILED: names are left in shared memory:", _lines(left), sep="\n", file=sys.stderr, flush=True)
         sys.stdout.flush()
         # Nothing but this can change the exit code of a program that is already ending.
         os._exit(1)
-
-
-def _tell_what_is_left(report):
-    if os.getpid() == _pid:
-        # Less than the controller has for a process that is to end.
-        report.tell(_lines(_staying_names(ours_too=True, patience_s=3.0)))
