@@ -135,8 +135,6 @@ def _nothing_is_left():
     gc.unfreeze()
     gc.collect()
     _no_process_is_left()
-    # What programs have left that were killed as a whole, the next one that starts takes; here none may come.
-    sweep.sweep_dead_domains()
     left = _staying_names(ours_too=False)
     if left:
         pytest.fail("names of the dead are left after the last test:\n" + _lines(left), pytrace=False)
