@@ -6,21 +6,22 @@ fork, so exactly those join that need to.
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
 
 from XME._core import layout, sweep, waitboard
 from XME._core.domain import Domain, create, inspect
+from XME._core.exits import at_exit
 from XME._core.handles import leave_party
 from XME.errors import DomainEnded
 
 _domains: dict[str, Domain] = {}
 _program: Domain | None = None
 _lock = threading.RLock()
-_exit_handlers_of = -1
 _has_swept = False
+# When this process leaves its domains, among what is done at its end (see exits.at_exit): late.
+LEAVING = -100
 
 
 def program_domain() -> Domain:
@@ -39,7 +40,7 @@ def program_domain() -> Domain:
             _program = create(label=" ".join(sys.argv[:2]))
             remember(_program)
         _program.require()
-        _leave_at_exit()
+        at_exit(leave_all, LEAVING)
         return _program
 
 
@@ -62,7 +63,7 @@ def known(domain_id: str) -> Domain | None:
 def remember(domain: Domain) -> None:
     """Keep a domain that this process has just opened, and leave it at the process's end."""
     _domains[domain.id] = domain
-    _leave_at_exit()
+    at_exit(leave_all, LEAVING)
 
 
 def join(domain_id: str, *, living: bool = False) -> Domain:
@@ -90,7 +91,7 @@ def join(domain_id: str, *, living: bool = False) -> Domain:
             # A fork's child, which has left what its parent had joined.
             _inspected(domain_id).close_view()
         domain.require()
-        _leave_at_exit()
+        at_exit(leave_all, LEAVING)
         if _program is None and domain.kind == layout.PROGRAM:
             _program = domain
         return domain
@@ -139,20 +140,6 @@ def leave_all() -> None:
         for domain in list(_domains.values()):
             leave(domain)
         _program = None
-
-
-def _leave_at_exit() -> None:
-    global _exit_handlers_of
-    if _exit_handlers_of == os.getpid():
-        return
-    _exit_handlers_of = os.getpid()
-    util = sys.modules.get("multiprocessing.util")
-    if util is None:
-        atexit.register(leave_all)
-    else:
-        # A child of multiprocessing ends without atexit; and a parent joins its children at exit, who still need the
-        # domain: a low priority runs after that.
-        util.Finalize(None, leave_all, exitpriority=-100)
 
 
 def _before_fork() -> None:

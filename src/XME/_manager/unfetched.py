@@ -6,14 +6,13 @@ manager says it, when the next manager is made or when the program ends.
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
-import sys
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
+from XME._core.exits import at_exit
+from XME._core.program import LEAVING
 from XME.errors import XMEError
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ _log = logging.getLogger("XME")
 # Of managers that this process has made: those in use, and what finalizers have left of the others.
 _used: weakref.WeakSet[CallBuffer] = weakref.WeakSet()
 _dropped: deque[CallBuffer] = deque()
-_exit_handler_of = 0
 
 
 def watch(owner: object, buffer: CallBuffer) -> None:
@@ -32,7 +30,8 @@ def watch(owner: object, buffer: CallBuffer) -> None:
     _used.add(buffer)
     # A finalizer may run in the middle of anything, so it only leaves word.
     weakref.finalize(owner, _dropped.append, buffer).atexit = False
-    _say_at_exit()
+    # Before the domains are left.
+    at_exit(_say_all, LEAVING + 1)
 
 
 def say_dropped() -> None:
@@ -42,7 +41,6 @@ def say_dropped() -> None:
             buffer = _dropped.popleft()
         except IndexError:
             return
-        _used.discard(buffer)
         _say(buffer)
 
 
@@ -60,19 +58,6 @@ def _say(buffer: CallBuffer) -> None:
         return
     for number, name, error in failed:
         _log.error("XMEManager: call %d, %s, failed, and nobody has fetched that", number, name, exc_info=error)
-
-
-def _say_at_exit() -> None:
-    global _exit_handler_of
-    if _exit_handler_of == os.getpid():
-        return
-    _exit_handler_of = os.getpid()
-    util = sys.modules.get("multiprocessing.util")
-    if util is None:
-        atexit.register(_say_all)
-    else:
-        # A child of multiprocessing ends without atexit. Before the domains are left, which has priority -100.
-        util.Finalize(None, _say_all, exitpriority=-50)
 
 
 def after_fork_in_child() -> None:
