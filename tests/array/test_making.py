@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from XME._containers.shared_array import xmem_array
-from XME._core import program
+from XME._core import program, registry
 from XME._core.program import program_domain
 from XME.errors import SharedMemoryFull
 
@@ -138,6 +138,7 @@ def test_bad_values_are_refused_before_anything_is_made(arguments, options):
 
     program_domain().names.tidy()
     assert before == (len(program_domain().names), our_domains())
+    assert options.get("name") not in {entry.name for entry in registry.entries()}
 
 
 def our_domains():
