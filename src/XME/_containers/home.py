@@ -238,21 +238,23 @@ class Home:
 
     # -- opened again ----------------------------------------------------------------------------------------------
 
-    def _is_known(self) -> bool:
-        """Take what the last handle of a nested container has left mapped; False if there is nothing, or it is gone."""
+    def _take_mapped(self) -> bool:
+        """Take what the last handle of a nested container has left mapped; False if that will not do."""
         key = (self.domain.id, self.serial)
         lately = _lately.pop(key, None)
-        if lately is None or lately.domain is not self.domain or self.domain.ended or lately.words[W_GONE]:
+        if lately is None or lately.domain is not self.domain or self.domain.ended:
+            return False
+        if lately.words[W_GONE] or lately.words[W_WHAT] != what(self.kind):
             return False
         _lately[key] = lately
         self.words, self._generation, self.mutex = lately.words, lately.generation, lately.mutex
         _make_room(self)
         return True
 
-    def _remember(self) -> None:
-        """Leave mapped what the next handle of a nested container will need."""
+    def _leave_mapped(self) -> None:
+        """Keep mapped what the next handle of a nested container will need."""
         if self.words[W_PARENT]:
-            _lately[self.domain.id, self.serial] = _Lately(self.domain, self.words, self._generation, self.mutex)
+            _lately[self.domain.id, self.serial] = _Lately(self.domain, self.words, self.mutex)
             while len(_lately) > _LATELY:
                 # Another thread may do the same.
                 _lately.pop(next(iter(_lately), None), None)
@@ -263,11 +265,12 @@ class _Lately:
 
     __slots__ = ("domain", "generation", "mutex", "words")
 
-    def __init__(self, domain: Domain, words: Any, generation: Generation | None, mutex: IdleMutex) -> None:
+    def __init__(self, domain: Domain, words: Any, mutex: IdleMutex) -> None:
         self.domain = domain
         self.words = words
-        self.generation = generation
         self.mutex = mutex
+        # The one that was current when somebody looked last (see adopt), if it is small.
+        self.generation: Generation | None = None
 
 
 # Those that were opened last, the newest last: d["a"]["b"] = 1 makes a handle of d["a"] and drops it, and its memory
@@ -318,10 +321,10 @@ def attach(home: Home, domain: Domain, serial: int, kind: int) -> None:
         PermissionError: it belongs to another user.
     """
     home.set_up(domain, serial, kind)
-    if not home._is_known():
+    if not home._take_mapped():
         home.map()
         home.use_mutex()
-        home._remember()
+        home._leave_mapped()
 
 
 # -- how many are mapped at once ---------------------------------------------------------------------------------------
