@@ -146,6 +146,29 @@ def test_large_results_go_through_no_pickle_and_no_pipe(fork):
     assert after.bytes_shared - before.bytes_shared == 200_000_000
 
 
+def few_floats(k):
+    return np.full(4, float(k))
+
+
+def run_four(pool):
+    run(pool, few_floats, XME.Array(range(4)))
+
+
+def map_four(pool):
+    list(pool.map(few_floats, range(4)))
+
+
+@pytest.mark.parametrize("ask", [run_four, map_four])
+def test_what_ended_is_counted_whole(fork, ask):
+    for _ in range(300):
+        before = fork.statistics()
+        ask(fork)
+        after = fork.statistics()
+
+        assert after.rows - before.rows == 4
+        assert after.bytes_pickled - before.bytes_pickled > 4 * 64
+
+
 MANY = """
 import resource
 import numpy as np

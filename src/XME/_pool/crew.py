@@ -281,6 +281,11 @@ class Crew:
                 return LetGo.NOT_YET
         return LetGo.YES
 
+    def is_leaving(self, going_on: list[range]) -> bool:
+        """True if a worker is still on its way out of a call, all of whose outcomes are there."""
+        on = {self.board.worker(member.index)[b.S_CALL] for member in list(self.members.values())} - {0}
+        return any(not any(call in ids for ids in going_on) for call in on)
+
     def current_arenas(self) -> set[int]:
         """Return the segments that workers are writing results to."""
         return {self.board.worker(member.index)[b.S_ARENA] for member in self.members.values()}

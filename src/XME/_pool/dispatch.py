@@ -36,6 +36,9 @@ from XME.ArrayOperator import Entry, ExecutionTable
 SLICE_S = 0.05
 # After so many rounds of posts to the workers, those that nobody took are taken back.
 _POSTS = 1000
+# A worker counts what it did after its last outcome is there: so long its statistics are waited for, looked at so often.
+_COUNTED_S = 0.5
+_COUNTED_LOOK_S = 0.0002
 # How long a caller looks for the end of a short call before it sleeps.
 _SPIN_S = 60e-6 if (os.cpu_count() or 1) > 1 else 0.0
 
@@ -268,9 +271,14 @@ class Dispatcher:
             return found
 
     def counts(self) -> dict[int, list[int]]:
-        """Return what each worker that ever was has done (see Crew.counts)."""
-        with self.lock:
-            return self.crew.counts()
+        """Return what each worker that ever was has done (see Crew.counts), the rows of every ended call among it."""
+        deadline = time.monotonic() + _COUNTED_S
+        while True:
+            with self.lock:
+                going_on = [call.ids for call in self.running if not call.done()]
+                if not self.crew.is_leaving(going_on) or time.monotonic() >= deadline:
+                    return self.crew.counts()
+            time.sleep(_COUNTED_LOOK_S)
 
     def wait(self, call: RunningCall, deadline: float | None, progress: Callable[[int], None] | None = None,
              others: Iterable[Dispatcher] = ()) -> bool:  # fmt: skip
