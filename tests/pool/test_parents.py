@@ -38,6 +38,11 @@ def nest(row):
         os.write(1, b"ready\\n")
         future.result()
 
+def hold(shared):
+    with shared.atomic():
+        os.write(1, b"ready\\n")
+        time.sleep(60)
+
 def forever(executor, function, *columns):
     while True:
         list(executor.map(function, *columns))
@@ -64,6 +69,8 @@ if __name__ == "__main__":
         list(executor.map(large, range(4)))
         print("ready")
         forever(executor, large, range(20))
+    elif what == "in a transaction":
+        executor.submit(hold, XME.xmem_dict()).result()
     elif what == "nested":
         executor.submit(nest, 0).result()
 """
@@ -78,12 +85,12 @@ def kill_program(method, what):
         rows.await_nothing_left(process.pid, domain, AFTER_KILL_S)
 
 
-@pytest.mark.parametrize("what", ["starting", "idle", "in a call", "results", "nested"])
+@pytest.mark.parametrize("what", ["starting", "idle", "in a call", "in a transaction", "results", "nested"])
 def test_nothing_is_left_of_a_parent_that_is_killed(what):
     kill_program("fork", what)
 
 
-@pytest.mark.parametrize("what", ["starting", "in a call", "nested"])
+@pytest.mark.parametrize("what", ["starting", "in a call", "in a transaction", "nested"])
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_nothing_is_left_under_the_other_start_methods(method, what):
     kill_program(method, what)

@@ -40,9 +40,10 @@ def looking_at(domain_id: str) -> Iterator[Domain | None]:
 
 def sweep_dead_domains() -> list[str]:
     """Sweep every domain of this user in which nobody is alive; returns their ids."""
-    swept = []
-    for domain_id in domain_ids():
-        with looking_at(domain_id) as domain:
-            if domain is not None and domain.sweep_if_dead():
-                swept.append(domain_id)
-    return swept
+    return [domain_id for domain_id in domain_ids() if sweep_if_deserted(domain_id)]
+
+
+def sweep_if_deserted(domain_id: str) -> bool:
+    """Sweep one domain if nobody in it is alive; True if that was done."""
+    with looking_at(domain_id) as domain:
+        return domain is not None and domain.sweep_if_dead()

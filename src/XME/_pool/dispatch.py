@@ -36,7 +36,7 @@ from XME.ArrayOperator import Entry, ExecutionTable
 SLICE_S = 0.05
 # After so many rounds of posts to the workers, those that nobody took are taken back.
 _POSTS = 1000
-# A worker counts what it did after its last outcome is there: so long its statistics are waited for, looked at so often.
+# A worker counts what it did after its last outcome is there: so long that is waited for, and looked at so often.
 _COUNTED_S = 0.5
 _COUNTED_LOOK_S = 0.0002
 # How long a caller looks for the end of a short call before it sleeps.

@@ -1,20 +1,36 @@
-"""A worker ends when the process that started it has ended, and the last one out sweeps."""
+"""A worker ends when the process that started it has ended, and the last one out sweeps.
+
+A row may be inside a lock, or in `atomic()`, for as long as it likes. Its worker cannot leave the domain then, and ends
+without leaving; so that somebody sweeps after it, it starts a program that does so as soon as it has ended.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import select
+import sys
 import threading
 import time
+import traceback
+from multiprocessing import spawn
 
 from XME._core import handles, memory, participant, program, sweep
 from XME._core.participant import Identity
 
-# How long the clearing away may take. Should a lock be held by a thread that does not go on, the next program sweeps.
-_GRACE_S = 1.0
+# How long leaving may take: a thread on its way through a mutex is out in microseconds.
+_GRACE_S = 0.5
 _LOOK_S = 0.2
 _PAUSE_S = 0.001
+# With this process's sys.path; it has another parent when this one has ended.
+_SWEEP = """
+import os, sys, time
+sys.path[:] = sys.argv[3:]
+from XME._core import sweep
+while os.getppid() == int(sys.argv[1]):
+    time.sleep(0.001)
+sweep.sweep_if_deserted(sys.argv[2])
+"""
 
 
 def start(parent: Identity, domain_id: str) -> None:
@@ -35,13 +51,16 @@ def _await_end(parent: Identity, domain_id: str) -> None:
             poller = select.poll()
             poller.register(pidfd, select.POLLIN)
             poller.poll()
-    deadline = threading.Timer(_GRACE_S, os._exit, (1,))
+    deadline = threading.Timer(_GRACE_S, _end_and_sweep, (domain_id,))
     deadline.daemon = True
     deadline.start()
     try:
         _leave(domain_id)
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
-        os._exit(1)
+        _end_and_sweep(domain_id)
 
 
 def _leave(domain_id: str) -> None:
@@ -56,7 +75,17 @@ def _leave(domain_id: str) -> None:
                 time.sleep(_PAUSE_S)
             program.leave_all()
             # A worker that had not joined yet may be the only one who can: the parent was killed while it started it.
-            with sweep.looking_at(domain_id) as deserted:
-                if deserted is not None:
-                    deserted.sweep_if_dead()
+            sweep.sweep_if_deserted(domain_id)
             os._exit(1)
+
+
+def _end_and_sweep(domain_id: str) -> None:
+    """End without leaving, and see to it that the domain is swept after that."""
+    try:
+        # A frozen program's executable is the program itself.
+        if not getattr(sys, "frozen", False):
+            python = os.fsdecode(spawn.get_executable())
+            command = [python, "-c", _SWEEP, str(os.getpid()), domain_id, *sys.path]
+            os.posix_spawn(python, command, os.environ)
+    finally:
+        os._exit(1)
