@@ -1,0 +1,1 @@
+"""What an operation of XME consists of: ``python -m benchmarks.profile``."""
