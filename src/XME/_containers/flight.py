@@ -246,26 +246,30 @@ def settle_inherited(domain: Domain) -> None:
         in_use = _is_in_use(domain, entry)
         if in_use is None or not (in_use or dispose(domain, entry.serial, 0)):
             continue
+        try:
+            # Who takes it out clears it: its place in the ledger, freed by two threads, would be given to two names.
+            book.inherited.remove(entry)
+        except ValueError:
+            continue
         if in_use and entry.kind == Kind.MAKING:
             ledger.write(domain.fd, domain.number, entry._replace(kind=Kind.VALUE, incarnation=0))
         else:
             book.cleared(entry.place)
-        book.inherited.remove(entry)
 
 
 def _is_in_use(domain: Domain, entry: ledger.Entry) -> bool | None:
     """Return whether the owner of an entry uses what it names; None if its mutex is not free."""
     try:
         home = _attached(domain, entry.owner)
+        if not home.mutex.acquire(0):
+            return None
+        try:
+            return entry.serial in in_use_now(home)
+        finally:
+            home.mutex.release()
     except (ContainerGone, BadSegment):
+        # Also at a later step: others may be on their way of unlinking it.
         return False
-    if not home.mutex.acquire(0):
-        return None
-    try:
-        root, generation = home.current()
-        return entry.serial in serials_in_use(home.words, home.kind, root, generation)
-    finally:
-        home.mutex.release()
 
 
 def in_use_now(home: Home) -> set[int]:
