@@ -151,7 +151,7 @@ class Dispatcher:
     def warm_up(self, call: RunningCall) -> None:
         """While the workers run: map the pages of new argument segments, which makes the next call's copy fast."""
         for used in call.segments:
-            warm.populate(used)
+            self.warm.populate(used)
 
     # -- watching ----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from enum import Enum
 
@@ -61,6 +62,8 @@ class WarmSegments:
         self._lock = threading.Lock()
         self._free: list[segment.Segment] = []
         self._cooling: list[tuple[int, segment.Segment]] = []
+        # Those that write(2) has filled, of which no page is mapped here.
+        self._unmapped: weakref.WeakSet[segment.Segment] = weakref.WeakSet()
 
     def put(self, sources: list[memoryview], offsets: list[int], nbytes: int) -> segment.Segment:
         """Copy contiguous bytes to their offsets in a segment, a warm one if there is one of about that size.
@@ -71,7 +74,9 @@ class WarmSegments:
         found = self._take(nbytes)
         if found is None:
             if len(sources) == 1:
-                return self._made(nbytes, sources[0])
+                found = self._made(nbytes, sources[0])
+                self._unmapped.add(found)
+                return found
             found = self._made(nbytes, None)
         try:
             for source, offset in zip(sources, offsets, strict=True):
@@ -121,6 +126,16 @@ class WarmSegments:
         book.unlink(old.serial)
         return segment.Segment(self._domain, serial, old.nbytes, old.map)
 
+    def populate(self, used: segment.Segment) -> None:
+        """Map a segment's pages in one go, so that the next copy into it does not stop at each.
+
+        Only of a segment whose pages are not mapped yet: to go through those that are takes half as long as a copy.
+        """
+        if used in self._unmapped:
+            self._unmapped.discard(used)
+            with contextlib.suppress(OSError, ValueError):
+                used.map.madvise(_MADV_POPULATE_WRITE)
+
     def take_back(self, segments: list[segment.Segment], call: int) -> None:
         """Note that a call has ended; its segments cool until everybody has let go."""
         with self._lock:
@@ -156,12 +171,6 @@ class WarmSegments:
     def drop_all(self) -> None:
         """Unlink everything that is not lent."""
         self._keep_within(-1)
-
-
-def populate(used: segment.Segment) -> None:
-    """Map a segment's pages now, in one go, so that the next copy into it does not stop at each."""
-    with contextlib.suppress(OSError, ValueError):
-        used.map.madvise(_MADV_POPULATE_WRITE)
 
 
 def copy(source: memoryview, target: memoryview) -> None:
