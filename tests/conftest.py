@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 
+import hypothesis
 import pytest
 
 from tests.helpers import PATIENCE_S, children, describe, end_processes, wait_until, xme_names
@@ -32,6 +33,12 @@ for _variable in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
 sys.dont_write_bytecode = False
 # What a script starts in the background ignores Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Three processes share two cores: how long an example took says nothing.
+hypothesis.settings.register_profile("loaded", deadline=None)
+if "CI" not in os.environ:
+    hypothesis.settings.load_profile("loaded")
 
 
 # -- one program or several ----------------------------------------------------------------------------------------

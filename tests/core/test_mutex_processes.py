@@ -61,10 +61,10 @@ def test_a_time_limit_is_kept_and_counted_once(mutex):
     with held_by_a_child(mutex) as holder:
         began = time.monotonic()
         assert not mutex.acquire(0)
-        assert time.monotonic() - began < 0.25
+        assert time.monotonic() - began < 1.0
         began = time.monotonic()
-        assert not mutex.acquire(0.4)
-        assert 0.39 < time.monotonic() - began < 0.75
+        assert not mutex.acquire(1.0)
+        assert 0.99 < time.monotonic() - began < 1.9
         holder.tell()
         holder.hear()
     can_be_had(mutex)

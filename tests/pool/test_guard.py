@@ -77,12 +77,14 @@ def test_a_guard_that_fails_beside_a_row_that_fails():
 def test_a_limit_ends_both(late):
     flags = shared_counts(1)
     with Executor(1, start_method="fork") as executor:
+        # It is not the start that is to be late.
+        assert call(executor, rows.square, Array([3]), guard=guard(rows.square, 2)) == (9, 4)
         waits, runs = (guard(rows.wait_for, flags, 0), rows.square), (guard(rows.square, 2), None)
         if late == "guard":
-            error = failure_of(executor, waits[1], Array([3]), guard=waits[0], timeout=0.6)
+            error = failure_of(executor, waits[1], Array([3]), guard=waits[0], timeout=2.0)
             assert (error.rows, error.results) == ((1,), {0: 9})
         else:
-            error = failure_of(executor, rows.wait_for, flags, Array([0]), guard=runs[0], timeout=0.6)
+            error = failure_of(executor, rows.wait_for, flags, Array([0]), guard=runs[0], timeout=2.0)
             assert (error.rows, error.results) == ((0,), {1: 4})
 
         assert isinstance(error, RowTimeout)

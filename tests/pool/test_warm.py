@@ -470,8 +470,10 @@ def test_a_call_whose_worker_died_while_another_forked(pool, tmp_path):
 
 def test_a_timed_out_call_gives_nothing_back_too_early(pool, tmp_path):
     path = str(tmp_path / "now")
+    # It is not the start that is to be late.
+    run(pool, total, np.ones(3))
 
-    xme = XME.XME(hang_after_fork, executor=pool, timeout=1.0)
+    xme = XME.XME(hang_after_fork, executor=pool, timeout=2.0)
     with pytest.raises(XME.RowTimeout):
         xme.fun(np.full(SIZE, 7.0), path)
     hammer(pool)

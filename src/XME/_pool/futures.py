@@ -39,17 +39,19 @@ class RowFuture(Future[Any]):
     def cancel(self) -> bool:
         """Cancel the row; False if a worker has claimed it already (then it runs, or has run)."""
         with self._runner.dispatcher.lock:
-            if self.withdrawn:
-                return True
-            if self.done() or super().running():
-                return False
-            if self.place is not None and not self._runner.cancel_row(*self.place):
-                return False
-            self.withdrawn = True
-            self.place = self.entry = None
-        # Not under the lock: this runs the future's callbacks. Waiters of concurrent.futures are woken by the second.
+            is_first = not self.withdrawn
+            if is_first:
+                if self.done() or super().running():
+                    return False
+                if self.place is not None and not self._runner.cancel_row(*self.place):
+                    return False
+                self.withdrawn = True
+                self.place = self.entry = None
+        # Not under the lock: this runs the future's callbacks. Also for who comes second: told that it is cancelled, he
+        # must find it so. Waiters of concurrent.futures are woken by the other, which may be done once only.
         super().cancel()
-        self.set_running_or_notify_cancel()
+        if is_first:
+            self.set_running_or_notify_cancel()
         return True
 
     def running(self) -> bool:
@@ -92,7 +94,9 @@ class FutureRunner:
             self._pending.append(future)
             if len(self._active) < _TABLES:
                 self._pump()
-        self._settle()
+        if self._resolved:
+            # It is the thread that tells: once that has ended, which shutdown waits for, every future is done.
+            self.dispatcher.crew.board.waiter(self._waiter).release()
         if self._events.empty():
             self._events.put(None)
         return future
