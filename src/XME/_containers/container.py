@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from itertools import starmap
 from typing import Any, Self
 
 from XME._containers import checking, flight, opening
@@ -44,15 +45,7 @@ class Container(Handed):
     """The base of the shared containers."""
 
     __slots__ = (
-        "_cache",
-        "_change",
-        "_is_dirty",
-        "_is_nested",
-        "_is_open",
-        "_large",
-        "_made",
-        "_marks",
-        "_notes",
+        "_cache", "_change", "_doubtful", "_is_dirty", "_is_nested", "_is_open", "_large", "_made", "_marks", "_notes",
         "_stamp",
     )  # fmt: skip
 
@@ -67,12 +60,14 @@ class Container(Handed):
         self._large: list[Any] = []
         self._stamp: Any = NEVER
         self._change: Any = None
-        # Where the change stood when the calls in progress began: one entry a level.
+        # Where the change stood when the calls in progress began.
         self._marks: list[Any] = []
-        # What the change in progress has made: serial numbers, and what each is.
+        # What the change in progress has made.
         self._made: dict[int, Kind] = {}
         # What a commit dropped and nobody has unlinked yet: serial numbers, and the ledger's notes of them.
         self._notes: dict[int, int] = {}
+        # The same of a commit under way, or ended by an exception: whether it dropped them, only the root tells.
+        self._doubtful: dict[int, int] = {}
         # True if the next change must look first at what is in flight: an exception's in the middle of a commit, or
         # what this process has inherited with its number.
         self._is_dirty = True
@@ -93,9 +88,9 @@ class Container(Handed):
             # The finalizer takes no lock and unlinks nothing: it may run in the middle of anything.
             weakref.finalize(self, domain.names.note_drop, self.serial).atexit = False
 
-    def let_go(self) -> bool:
-        """Let mappings go (see Home); nothing is answered from the cache before they are back."""
-        if self._change is not None or not super().let_go():
+    def _forget_mapped(self) -> bool:
+        """Forget what is mapped (see Home); nothing is answered from the cache before it is back."""
+        if self._change is not None or not super()._forget_mapped():
             return False
         self._stamp = NEVER
         return True
@@ -111,9 +106,10 @@ class Container(Handed):
         if change is not None and change is not BUSY and self.mutex.held:
             return 0, change.generation, PLACE_MASK
         root, generation = self.current()
-        if change is None and self._stamp is NEVER:
-            self._stamp = self.words[W_ROOT : W_ROOT + 1]
-            # Another thread may have begun to run its user's code meanwhile (_begin_with_user_code).
+        words = self.words
+        # Meanwhile another thread may have let the container go, or begun to run its user's code.
+        if change is None and self._stamp is NEVER and words is not None:
+            self._stamp = words[W_ROOT : W_ROOT + 1]
             if self._change is not None:
                 self._stamp = NEVER
         return root, generation, root & PLACE_MASK
@@ -175,7 +171,7 @@ class Container(Handed):
         return change
 
     def _begin_with_user_code(self) -> Any:
-        """Begin a change in which code of the user's runs: nothing that it reads is answered from the cache."""
+        """Begin a change in which the user's code runs: nothing that it reads is answered from the cache."""
         change = self._begin()
         self._stamp = NEVER
         self._is_open = True
@@ -244,7 +240,7 @@ class Container(Handed):
         if words[W_SETTLED] != words[MUTEX_AT]:
             flight.settle(self, root, generation)
         if self._is_dirty:
-            if self._made or self._notes:
+            if self._made or self._doubtful:
                 self._settle_own()
             self._is_dirty = False
         return change
@@ -323,19 +319,13 @@ class Container(Handed):
                 dropped = [*dropped, words[W_EVEN + (change.origin.number & 1)]]
             # Before the root, and behind the number that is in the segment already.
             words[W_EVEN + (number & 1)] = change.fresh
-        # Not among the notes before the commit: another thread unlinks what is noted there.
-        notes: dict[int, int] = {}
-        try:
-            for serial in (*dropped, *change.orphaned):
-                notes[serial] = book.note_dropping(serial, self.serial)
-            words[W_ROOT] = change.root
-            self.adopt(change.generation)
-            if change.orphaned:
-                self._keep_others(change.orphaned, notes)
-            self._notes.update(notes)
-        except BaseException:
-            self._notes.update(notes)
-            raise
+        for serial in (*dropped, *change.orphaned):
+            self._doubtful[serial] = book.note_dropping(serial, self.serial)
+        words[W_ROOT] = change.root
+        self.adopt(change.generation)
+        if change.orphaned:
+            self._keep_others(change.orphaned, self._doubtful)
+        self._believe()
         for serial in dropped:
             self._drop_one(serial)
         for serial in change.given_up:
@@ -345,10 +335,19 @@ class Container(Handed):
             book.make_public(serial, kind, self.serial)
             del self._made[serial]
 
+    def _believe(self) -> None:
+        """Let what was doubtful be unlinked: the root does without it."""
+        doubtful = self._doubtful
+        # In one call of C code: in both after a Ctrl-C, a note's place would be freed twice and given to two names.
+        self._notes.update(starmap(doubtful.popitem, [()] * len(doubtful)))
+
     def _drop_one(self, serial: int) -> None:
         """Unlink a segment that a commit has dropped; under the mutex, so that its epoch tells of a death in here."""
         flight.unlink(self.domain, serial)
         # Noted until it is done: after a Ctrl-C the next change tries again.
+        self._clear_note(serial)
+
+    def _clear_note(self, serial: int) -> None:
         note = self._notes.pop(serial, None)
         if note is not None:
             self.domain.names.cleared(note)
@@ -368,9 +367,7 @@ class Container(Handed):
                 # Somebody is using a container that goes; the next change tries again.
                 return
             # Noted until it is done; another thread may have done it too.
-            note = self._notes.pop(serial, None)
-            if note is not None:
-                self.domain.names.cleared(note)
+            self._clear_note(serial)
 
     def _settle_own(self) -> None:
         """Settle what an exception in the middle of a commit has left; the mutex is held."""
@@ -382,11 +379,12 @@ class Container(Handed):
             else:
                 book.unlink(serial)
             del self._made[serial]
-        for serial in [serial for serial in self._notes if serial in in_use]:
-            book.cleared(self._notes.pop(serial))
+        for serial in [serial for serial in self._doubtful if serial in in_use]:
+            book.cleared(self._doubtful.pop(serial))
+        self._believe()
 
     def _check(self, *, settled: bool = False) -> None:
-        """Raise an AssertionError that says what is wrong with the container's memory (see checking.check)."""
+        """Raise an AssertionError that says what is wrong (see checking.check)."""
         checking.check(self, settled=settled)
 
     def new_memory(self, nbytes: int) -> tuple[memoryview, Any, int]:

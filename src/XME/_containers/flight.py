@@ -173,8 +173,10 @@ def _is_home(fd: int) -> bool:
 def _attached(domain: Domain, serial: int) -> Home:
     home = Home()
     block = segment.attach_anew(domain, serial)
-    home.set_up(domain, serial, block.words()[W_WHAT] & 0xFF)
-    homes.attach(home, domain, serial, home.kind)
+    kind = block.words()[W_WHAT] & 0xFF if block.nbytes >= 64 else 0
+    if kind not in homes.NAMES:
+        raise BadSegment.of(block.name, "it is no shared container")
+    homes.attach(home, domain, serial, kind)
     return home
 
 
@@ -186,10 +188,16 @@ def _dispose_parts(home: Home, wait_s: float | None) -> bool:
         return False
     try:
         root, generation = home.current()
-        parts = serials_in_use(words, home.kind, root, generation)
+        records = words[W_EVEN + (root >> 32 & 1)] if root >> 32 else 0
+        parts = serials_in_use(words, home.kind, root, generation) - {records}
     finally:
         home.mutex.release()
-    return not [part for part in parts if not dispose(home.domain, part, wait_s)]
+    if [part for part in parts if not dispose(home.domain, part, wait_s)]:
+        return False
+    # Last, because whoever goes on after a kill, or when a part was busy, finds the others in there.
+    if records:
+        unlink(home.domain, records)
+    return True
 
 
 # -- settling ----------------------------------------------------------------------------------------------------------

@@ -165,9 +165,11 @@ class Home:
             self.mutex = mutex
 
     def let_go(self) -> bool:
-        """Let mappings and semaphore go; they come back when they are used. False if the mutex is in use."""
-        if not self.mutex.let_go():
-            return False
+        """Let mappings and semaphore go; they come back when they are used. False if something is in use."""
+        return self.mutex.let_go(self._forget_mapped)
+
+    def _forget_mapped(self) -> bool:
+        """Forget what is mapped, while no other thread is in the mutex; False if it is in use."""
         self.words = self._generation = None
         _lately.pop((self.domain.id, self.serial), None)
         return True
@@ -253,11 +255,12 @@ class Home:
 
     def _leave_mapped(self) -> None:
         """Keep mapped what the next handle of a nested container will need."""
-        if self.words[W_PARENT]:
-            _lately[self.domain.id, self.serial] = _Lately(self.domain, self.words, self.mutex)
-            while len(_lately) > _LATELY:
-                # Another thread may do the same.
-                _lately.pop(next(iter(_lately), None), None)
+        words = self.map()
+        if words[W_PARENT]:
+            _lately[self.domain.id, self.serial] = _Lately(self.domain, words, self.mutex)
+            # A list first: other threads change it meanwhile.
+            for key in list(_lately)[:-_LATELY]:
+                _lately.pop(key, None)
 
 
 class _Lately:
@@ -307,8 +310,9 @@ def create(home: Home, domain: Domain, kind: int, *, parent: int = 0, nested: bo
         domain.names.unlink(serial)
         raise
     domain.names.confirm(serial)
-    _make_room(home)
+    # Before others may let it go.
     home.use_mutex()
+    _make_room(home)
 
 
 def attach(home: Home, domain: Domain, serial: int, kind: int) -> None:
@@ -322,8 +326,8 @@ def attach(home: Home, domain: Domain, serial: int, kind: int) -> None:
     """
     home.set_up(domain, serial, kind)
     if not home._take_mapped():
-        home.map()
         home.use_mutex()
+        home.map()
         home._leave_mapped()
 
 

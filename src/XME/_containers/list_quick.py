@@ -52,9 +52,8 @@ class Quick(Plain):
         self._way: Any = _NO_WAY
         self._end_known: Any = _NO_END
 
-    def let_go(self) -> bool:
-        """Let mappings go (see Home)."""
-        if not super().let_go():
+    def _forget_mapped(self) -> bool:
+        if not super()._forget_mapped():
             return False
         self._forget()
         return True

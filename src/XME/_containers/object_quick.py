@@ -61,9 +61,8 @@ class Quick(Loading):
         self._way: Any = _NO_WAY
         self._tail: Any = _NO_TAIL
 
-    def let_go(self) -> bool:
-        """Let mappings go (see Home)."""
-        if not super().let_go():
+    def _forget_mapped(self) -> bool:
+        if not super()._forget_mapped():
             return False
         self._forget_way()
         return True

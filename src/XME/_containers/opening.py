@@ -54,8 +54,9 @@ def handle_of(kind: int, domain: Domain, serial: int, public_name: str | None) -
             handle = cls.__new__(cls)
             handle._reset()
             homes.attach(handle, domain, serial, kind)
-            handle._is_nested = bool(handle.words[W_NESTED])
-            parent = handle.words[W_PARENT]
+            words = handle.map()
+            handle._is_nested = bool(words[W_NESTED])
+            parent = words[W_PARENT]
             if parent:
                 handle._parent = _handles.get((domain.id, parent), parent)
             _handles[domain.id, serial] = handle
@@ -92,6 +93,7 @@ def _after_fork_in_child() -> None:
         handle._marks = []
         handle._made = {}
         handle._notes = {}
+        handle._doubtful = {}
         handle._is_dirty = True
 
 

@@ -328,7 +328,8 @@ def create(domain: Domain, settings: bytes, name: str | None = None) -> Guarded:
     """
     book = domain.names
     serial = book.enter(Kind.CONTAINER)
-    hint = book.enter(Kind.CONTAINER, serial)
+    # In the making until it is there: another thread takes back the places of names that belong to one and are gone.
+    hint = book.enter(Kind.MAKING, serial)
     try:
         # The semaphores first: who finds the segment finds them too.
         Semaphore.create(names.name_of(domain.id, serial), 1)
@@ -340,6 +341,7 @@ def create(domain: Domain, settings: bytes, name: str | None = None) -> Guarded:
         raise
     book.confirm(serial)
     book.confirm(hint)
+    book.make_public(hint, Kind.CONTAINER, serial)
     segment.remember(block)
     weakref.finalize(block, book.note_drop, hint).atexit = False
     return _kept(Guarded(domain, block, name))

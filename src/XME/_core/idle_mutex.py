@@ -38,20 +38,29 @@ class IdleMutex(RobustMutex):
         super().__init__(party, _NO_WORDS, _Unopened, serial)
         self._semaphore = None
 
-    def let_go(self) -> bool:
-        """Forget words and semaphore; False if a thread is using the mutex."""
-        if not self._local.acquire(blocking=False):
-            return False
+    def let_go(self, forget: Callable[[], bool]) -> bool:
+        """Forget words and semaphore; False if a thread is using the mutex.
+
+        Args:
+            forget: forgets what the mutex guards, while no thread is in it; False if that is in use.
+        """
         try:
-            if self._phase != FREE:
+            if not self._local.acquire(blocking=False):
                 return False
-            self._words = _NO_WORDS
-            self._semaphore = None
-            self._grab = self._post = _refuse
+            if self._phase != FREE or not forget():
+                return False
+            # In this order: after a Ctrl-C in between, the next acquire goes the long way, and opens what is not there.
             self._epoch = self._mine = -1
+            self._semaphore = None
+            self._words = _NO_WORDS
+            self._grab = self._post = _refuse
             return True
         finally:
-            self._local.release()
+            # Not release(): a Ctrl-C may strike before the local lock was taken, and between the two here.
+            try:
+                self._trim()
+            finally:
+                self._trim()
 
     def _take_slowly(self, deadline: float | None) -> bool:
         try:

@@ -6,6 +6,7 @@ unlinked when its maker drops it; one that was handed out lives until the domain
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -210,8 +211,10 @@ class NameBook:
     def unlink(self, serial: int) -> None:
         """Unlink a name that this process made, with all that belongs to it; nothing happens if it is not ours."""
         with self._lock:
-            for part in list(self._parts.pop(serial, ())):
+            # Forgotten when they are gone: after a Ctrl-C in between, the next one goes on.
+            for part in list(self._parts.get(serial, ())):
                 self.unlink(part)
+            self._parts.pop(serial, None)
             owned = self._owned.get(serial)
             if owned is None:
                 return
@@ -242,15 +245,18 @@ class NameBook:
 
     def tidy(self) -> None:
         """Unlink what was dropped and never handed out; called by ordinary operations, outside critical sections."""
-        while self._dropped:
-            try:
-                serial, always = self._dropped.popleft()
-            except IndexError:
-                return
-            if always:
-                self.unlink(serial)
-            else:
-                self._unlink_if_private(serial)
+        if not self._dropped:
+            return
+        with self._lock:
+            while self._dropped:
+                dropped = serial, always = self._dropped[0]
+                if always:
+                    self.unlink(serial)
+                else:
+                    self._unlink_if_private(serial)
+                # Forgotten when it is done: after a Ctrl-C the next one does it. A signal handler may have done it.
+                with contextlib.suppress(ValueError):
+                    self._dropped.remove(dropped)
 
     def unlink_private(self) -> None:
         """Unlink every name of ours that nobody else can know; the process is leaving."""
