@@ -10,6 +10,7 @@ Nothing is started before the first call, and everything that can be wrong with 
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import uuid
@@ -110,7 +111,10 @@ class XME(HasManager):
             pnum, do_with_log, logfile, show_version_info, print_in_screen, xmemtable,
             start_method, timeout, retries, progress, calling,
         )  # fmt: skip
-        if executor is not None:
+        if executor is None:
+            # Now, and not in the first call, which may have a time limit.
+            importlib.import_module("XME.Executor")
+        else:
             check_executor(executor, options)
         log = Logputter(logfile, print_in_screen=print_in_screen) if do_with_log else None
         self._token = uuid.uuid4().hex

@@ -58,7 +58,7 @@ _ERRORS = (
     "UnshareableArgument", "UnshareableResult", "WorkerDied", "WorkerTraceback", "XMEError",
 )  # fmt: skip
 _MODULES = ("ArrayOperator", "Executor", "Logputter", "Monitor", "Security", "errors")
-# Loaded when first asked for: a worker that is started anew needs few of them, and pays for each it imports.
+# Loaded when first asked for: who imports XME pays for what he uses, and so does each worker that is started anew.
 _PLACES = {
     "XME": ("Engine", "XME"),
     "build": ("Engine", "build"),
@@ -105,18 +105,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
-
-
-def _is_worker() -> bool:
-    """True in a process that multiprocessing has started; it imports what it needs, when it needs it."""
-    process = sys.modules.get("multiprocessing.process")
-    if process is None:
-        return False
-    # While a spawned process imports its program's main module, it does not know its parent yet.
-    return process.parent_process() is not None or getattr(process.current_process(), "_inheriting", False)
-
-
-if not _is_worker():
-    # A program that imports XME is about to start workers: what that takes is loaded now, and not in its first call.
-    importlib.import_module("XME.Engine")
-    importlib.import_module("XME.Executor")

@@ -11,6 +11,7 @@ import cloudpickle
 import pytest
 
 import XME.Engine
+from tests.helpers import run_python
 from XME.ArrayOperator import Array
 from XME.Engine import build
 from XME.errors import CallingWarning
@@ -385,6 +386,16 @@ def test_a_forked_child_has_workers_of_its_own_and_leaves_the_parent_alone(own):
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert xme.fun(3) == (3,)
+
+
+def test_importing_the_package_loads_what_is_used_when_it_is_used():
+    program = """
+import sys, XME
+before = {name for name in sys.modules if name.startswith(("XME.", "numpy", "multiprocessing"))}
+XME.XME(abs)
+print(before, "XME.Executor" in sys.modules, "XME.Security" in sys.modules)
+"""
+    assert run_python(program).stdout == "set() True False\n"
 
 
 def test_importing_it_does_not_import_rich():
