@@ -107,12 +107,12 @@ class Security(Gate):
             ValueError: WaitTime is negative or no number.
             DomainEnded: the program that owns the lock has ended.
         """
-        known, person, purpose = self._usual
-        if Operator is not known or WaitTime is not None or self._words[W_SETTINGS] != purpose[1]:
+        known, person, purpose, at = self._usual
+        if Operator is not known or WaitTime is not None or at.words[W_SETTINGS] != purpose[1]:
             return self._acquire(Operator, WaitTime, DeadLockFun, shared=False)
         # The usual case, with as little as possible: the long way's steps are in gate.py.
-        mutex = self._mutex
-        words = self._words
+        mutex = at.mutex
+        words = at.words
         try:
             mutex.acquire(None, purpose)
             if mutex.settled:
@@ -122,7 +122,7 @@ class Security(Gate):
             # No dead holder, no readers, the same settings.
             elif not words[W_SINCE] and not words[W_FLAG] and words[W_SETTINGS] == purpose[1]:
                 if person.thread != get_ident() or words[W_WHO] != person.tag:
-                    self._guarded.sign(person)
+                    at.sign(person)
                 words[W_SINCE] = time_ns()
                 mutex.by_readers = 0
                 # The operator last: see Guarded.enter.
@@ -135,7 +135,7 @@ class Security(Gate):
         except JudgeAnewError:
             pass
         except BaseException:
-            self._guarded.fall_back_twice()
+            at.fall_back_twice()
             raise
         return self._acquire(Operator, WaitTime, DeadLockFun, shared=False)
 
@@ -159,18 +159,18 @@ class Security(Gate):
 
         Args and result are those of `acquire`. To acquire what one reads is a deadlock at once.
         """
-        known, person, purpose = self._usual_reader
-        if Operator is known and WaitTime is None and self._words[W_SETTINGS] == purpose[1]:
+        known, person, purpose, at = self._usual_reader
+        if Operator is known and WaitTime is None and at.words[W_SETTINGS] == purpose[1]:
             try:
-                self._lock.acquire_read(None, purpose, person)
+                at.lock.acquire_read(None, purpose, person)
             except Deadlock:
                 return call(DeadLockFun, self._settings.on_acquire, DEADLOCKMARK_ONLOCK)
             except JudgeAnewError:
                 pass
             else:
-                if self._words[W_SETTINGS] == purpose[1]:
+                if at.words[W_SETTINGS] == purpose[1]:
                     return True
-                self._lock.drop_share(person)
+                at.lock.drop_share(person)
         return self._acquire(Operator, WaitTime, DeadLockFun, shared=True)
 
     def release(self, Operator: Any, WaitTime: float | None = None, DeadLockFun: _Answer | None = None) -> Any:
@@ -185,25 +185,24 @@ class Security(Gate):
             True. If this operator does not hold it in this thread, nothing changes, and what the DeadLockFun gives is
             returned, by default the false text DEADLOCKMARK_UNLOCK.
         """
-        mutex = self._mutex
-        known, person, _ = self._usual
-        if Operator is known and mutex.operator is person and mutex._local._is_owned():
+        known, person, _, at = self._usual
+        if Operator is known and (mutex := at.mutex).operator is person and mutex._local._is_owned():
             try:
                 mutex.settled -= 1
                 if not mutex.settled:
-                    self._words[W_SINCE] = 0
+                    at.words[W_SINCE] = 0
                     mutex.operator = None
                 mutex.release()
             except BaseException:
-                self._guarded.fall_back_twice()
+                at.fall_back_twice()
                 raise
             return True
         return self._released(Operator, WaitTime, DeadLockFun, shared=False)
 
     def release_read(self, Operator: Any, WaitTime: float | None = None, DeadLockFun: _Answer | None = None) -> Any:
         """Give a share of the lock back; arguments and result are those of `release`."""
-        known, person, _ = self._usual_reader
-        if Operator is known and self._lock.drop_share(person):
+        known, person, _, at = self._usual_reader
+        if Operator is known and at.lock.drop_share(person):
             return True
         return self._released(Operator, WaitTime, DeadLockFun, shared=True)
 

@@ -251,17 +251,14 @@ def simulated(world):
         world.now += 1
         return world.now
 
-    class Handles:
-        def __iter__(self):
-            return iter(world.running.views)
-
     threading = types.SimpleNamespace(
         get_native_id=lambda: world.running.number,
         current_thread=lambda: types.SimpleNamespace(name=f"actor {world.running.number}"),
     )
     time = types.SimpleNamespace(monotonic_ns=ticks, time=lambda: 0.0)
     replaced = [
-        (deadlock, "handles", Handles()), (deadlock, "threading", threading), (deadlock, "time", time),
+        (deadlock, "living", lambda _handles: list(world.running.views)),
+        (deadlock, "threading", threading), (deadlock, "time", time),
         (waitboard, "time", time), (waitboard, "read", read_disturbed), (waitboard, "again", again_disturbed),
         (waitboard, "_free", {}), (layout, "WAITS_AT", 0),
     ]  # fmt: skip

@@ -19,6 +19,7 @@ from XME._containers.object_changes import Changing
 from XME._containers.object_class import MISSING, shape_of
 from XME._containers.object_state import CLOSED, IDLE, OPEN, OWN
 from XME._core import program
+from XME._core.handles import living
 from XME._store import keys, table, values
 from XME._store.log import PLACE_MASK
 from XME.errors import MutexError
@@ -352,7 +353,7 @@ def caller(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _after_fork_in_child() -> None:
-    for core in list(_cores):
+    for core in living(_cores):
         # A call in progress at the fork is the parent's; it goes on here with an object that is nobody's.
         core._phase = IDLE
         core._become_empty()

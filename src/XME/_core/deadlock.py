@@ -28,7 +28,7 @@ import time
 from typing import Any, Protocol
 
 from XME._core import participant, waitboard
-from XME._core.handles import handles
+from XME._core.handles import handles, living
 from XME._core.waitboard import Domains, Lock, Place, Record, Serial
 from XME.errors import Deadlock
 
@@ -112,7 +112,7 @@ class Wait:
     def _look(self) -> bool:
         """Bring the record up to date; False if there is none, since nothing is held or it cannot be written."""
         if self._held is None or not all(kind in handle.kinds_held() for handle, kind in self._held):
-            self._held = [(handle, kind) for handle in list(handles) for kind in handle.kinds_held()]
+            self._held = [(handle, kind) for handle in living(handles) for kind in handle.kinds_held()]
             self._clear()
             if self._held:
                 self._open()

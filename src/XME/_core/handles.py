@@ -30,13 +30,20 @@ class Handle(Protocol):
 handles: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
+def living(of: weakref.WeakSet[Any]) -> list[Any]:
+    """Return what is in a WeakSet now; its own iterator fails when another thread adds something meanwhile."""
+    # Copied in one call of C code, in which no other thread runs. The attribute is public, but for the stubs.
+    references: set[weakref.ref[Any]] = of.data.copy()  # type: ignore[attr-defined]
+    return [one for ref in references if (one := ref()) is not None]
+
+
 def leave_party(party: Any) -> bool:
     """Lose what this thread holds in a party that its process leaves; True if another thread uses a lock there.
 
     Then the number must stay ours until the process is gone: so it is with daemon threads at a program's exit.
     """
     in_use = False
-    for handle in list(handles):
+    for handle in living(handles):
         if handle._party is party:
             # In this order: acquire says TAKING first and then reads the epoch.
             handle.unlearn()
@@ -57,7 +64,7 @@ def recursion_count(local: Any) -> int:
 
 
 def _after_fork_in_child() -> None:
-    for handle in list(handles):
+    for handle in living(handles):
         handle.lose()
 
 

@@ -138,15 +138,17 @@ def hold(domain: Domain, handle: Any) -> None:
 
 def tidy() -> None:
     """Leave the named domains whose last handle here was dropped; called by ordinary operations."""
-    while _dropped:
-        with lock:
-            try:
-                domain_id = _dropped.popleft()
-            except IndexError:
-                return
+    if not _dropped:
+        return
+    with lock:
+        while _dropped:
+            domain_id = _dropped[0]
             domain = program.known(domain_id)
             if domain is not None:
                 _leave_if_unused(domain)
+            # Forgotten when it is done: after a Ctrl-C the next one does it. A signal handler may have done it.
+            with contextlib.suppress(ValueError):
+                _dropped.remove(domain_id)
 
 
 def _leave_if_unused(domain: Domain) -> None:

@@ -19,6 +19,7 @@ import weakref
 from typing import Any
 
 from XME._containers.shared_dict import xmem_dict
+from XME._core.handles import living
 from XME._manager import calls
 from XME._manager.calls import Method
 from XME._manager.ring import (
@@ -304,6 +305,6 @@ def _text_of(key: bytes) -> str:
 
 def after_fork_in_child() -> None:
     """Let every buffer become the child's."""
-    for buffer in list(_all):
+    for buffer in living(_all):
         buffer.on_fork()
 

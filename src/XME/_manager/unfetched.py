@@ -6,12 +6,14 @@ manager says it, when the next manager is made or when the program ends.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
 from XME._core.exits import at_exit
+from XME._core.handles import living
 from XME._core.program import LEAVING
 from XME.errors import XMEError
 
@@ -37,16 +39,16 @@ def watch(owner: object, buffer: CallBuffer) -> None:
 def say_dropped() -> None:
     """Log what is unfetched of managers that were dropped."""
     while _dropped:
-        try:
-            buffer = _dropped.popleft()
-        except IndexError:
-            return
+        buffer = _dropped[0]
         _say(buffer)
+        # Forgotten when it is said: after a Ctrl-C it is said later. Another thread may have done it.
+        with contextlib.suppress(ValueError):
+            _dropped.remove(buffer)
 
 
 def _say_all() -> None:
     say_dropped()
-    for buffer in list(_used):
+    for buffer in living(_used):
         _say(buffer)
 
 

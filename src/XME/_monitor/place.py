@@ -21,6 +21,7 @@ from XME._containers.shared_dict import xmem_dict
 from XME._containers.struck import whole
 from XME._core import named, registry
 from XME._core.futex import Word
+from XME._core.handles import living
 from XME._monitor.private import PrivateMessages
 from XME.errors import ContainerGone
 
@@ -216,14 +217,14 @@ _private_ones: weakref.WeakSet[Place] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
-    for place in list(_private_ones):
+    for place in living(_private_ones):
         # Where it fails, the child says so, if it ever uses these messages.
         with contextlib.suppress(Exception):
             place.shared()
 
 
 def _after_fork_in_child() -> None:
-    for place in list(_private_ones):
+    for place in living(_private_ones):
         place.forget_after_fork()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from XME._core import memory, segment
 from XME._core.domain import Domain
+from XME._core.handles import living
 from XME._pool.wire import ArrayColumn, BlockColumn, Buffer, Pickled, WholeColumn
 
 # A row's part of a large array is copied up to this size; beyond, it is mapped copy-on-write.
@@ -115,7 +116,7 @@ _alive: weakref.WeakSet[Mappings] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
-    for mappings in list(_alive):
+    for mappings in living(_alive):
         mappings.before_fork()
 
 

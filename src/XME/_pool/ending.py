@@ -10,6 +10,7 @@ import threading
 import weakref
 from typing import Any
 
+from XME._core.handles import living
 from XME._pool import leftovers
 
 _live: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -38,7 +39,7 @@ def forget(executor: Any) -> None:
 def _end_all() -> None:
     # A program that a Ctrl-C ends waits for nothing.
     last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    for executor in list(_live):
+    for executor in living(_live):
         with contextlib.suppress(Exception):
             if isinstance(last, KeyboardInterrupt):
                 executor._abort()

@@ -3,13 +3,15 @@
 Settings are read again whenever their generation has changed: before a try, after each slice of a wait, and once the
 lock has been taken, so that nobody enters under settings that were over before he had it. A lock that was published
 lives in the name's own domain from then on; the settings of the old place say where, and whoever comes there follows.
+While one thread waits at the old place, another may have followed already: what takes the lock goes by one place from
+beginning to end (_Terms), and never by what `_bind` has set meanwhile.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from XME._core import guarded, named
 from XME._core.deadlock import of_this_thread
@@ -23,7 +25,7 @@ from XME.errors import ContainerGone, Deadlock, DomainEnded, LockTimeout, NotAut
 _PERMISSION_POLL_S = 0.01
 # The settings have changed meanwhile: try again.
 _AGAIN: Final = XMEError("again")
-_NOBODY: Final = (_AGAIN, Person(b"", ""), (Person(b"", ""), -1))
+_NOBODY: Final[Any] = (_AGAIN, Person(b"", ""), (Person(b"", ""), -1), None)
 _ADMIN_KEY: Final = keys.canonical(ADMIN)
 _UNREAD: Final = Settings(0, b"", frozenset(), generation=-1)
 
@@ -48,6 +50,18 @@ def text_of(operator: Any) -> str:
     return operator.name if operator is ADMIN else repr(operator)[:60]
 
 
+class _Terms(NamedTuple):
+    """A lock's place, and the settings that count there."""
+
+    at: Guarded
+    settings: Settings
+
+    @property
+    def hold(self) -> bool:
+        """True as long as there are no other settings."""
+        return bool(self.at.words[W_SETTINGS] == self.settings.generation)
+
+
 class Gate:
     """The policy of one Security in this process; the lock and the settings are shared."""
 
@@ -55,11 +69,11 @@ class Gate:
 
     # The settings that were read last.
     _settings: Settings
-    # An operator who may have the lock alone, under settings of that generation; one tuple, since threads share it. It
-    # also keeps the operator's object alive, so that no other can be taken for it.
-    _usual: tuple[Any, Person, tuple[Person, int]]
+    # An operator who may have the lock alone, under settings of that generation, at that place: one tuple, as threads
+    # share it. It also keeps the operator's object alive, so that no other can be taken for it.
+    _usual: tuple[Any, Person, tuple[Person, int], Guarded]
     # The same for sharing.
-    _usual_reader: tuple[Any, Person, tuple[Person, int]]
+    _usual_reader: tuple[Any, Person, tuple[Person, int], Guarded]
 
     def _bind(self, shared: Guarded) -> None:
         self._guarded = shared
@@ -93,6 +107,15 @@ class Gate:
             self._guarded.wait_as(look_every_s, spins=settings.kind == LockType.SPIN)
             return settings
 
+    def _terms(self) -> _Terms:
+        """Return the settings that count now, and the place where they do."""
+        while True:
+            at = self._guarded
+            settings = self._current()
+            # Else another thread has followed the lock meanwhile.
+            if self._guarded is at:
+                return _Terms(at, settings)
+
     def _follow(self, settings: Settings) -> None:
         assert settings.moved is not None
         domain_id, serial, name = settings.moved
@@ -117,9 +140,10 @@ class Gate:
 
     # -- persons ---------------------------------------------------------------------------------------------------
 
-    def _person(self, operator: Any) -> Person:
+    @staticmethod
+    def _person(at: Guarded, operator: Any) -> Person:
         key = key_of(operator)
-        people = self._mutex.people
+        people = at.mutex.people
         person = people.get(key)
         return people.setdefault(key, Person(key, text_of(operator))) if person is None else person
 
@@ -144,9 +168,9 @@ class Gate:
         """
         deadline = None if limit_s is None else time.monotonic() + limit_s
         while True:
-            settings = self._current()
+            terms = self._terms()
             try:
-                error = self._take_under(settings, operator, deadline, limit_s, shared)
+                error = self._take_under(terms, operator, deadline, limit_s, shared)
             except Deadlock as deadlock:
                 return deadlock
             except JudgeAnewError:
@@ -155,80 +179,79 @@ class Gate:
                 return error
 
     def _take_under(
-        self, settings: Settings, operator: Any, deadline: float | None, limit_s: float | None, shared: bool
+        self, terms: _Terms, operator: Any, deadline: float | None, limit_s: float | None, shared: bool
     ) -> XMEError | None:
+        at, settings = terms
         shares = shared and settings.kind == LockType.READWRITE
-        before = self._levels()
+        before = _levels(at)
         try:
-            person = self._person(operator)
+            person = self._person(at, operator)
             if shares:
                 if not settings.wait_s:
-                    self._usual_reader = operator, person, (person, settings.generation)
-                return self._share(settings, person, deadline, limit_s)
-            error = self._take_alone(settings, person, deadline, limit_s)
-            if error is None and shared and self._holds(person):
-                self._mutex.by_readers += 1
+                    self._usual_reader = operator, person, (person, settings.generation), at
+                return self._share(terms, person, deadline, limit_s)
+            error = self._take_alone(terms, person, deadline, limit_s)
+            if error is None and shared and _holds(at, person):
+                at.mutex.by_readers += 1
         except BaseException:
-            self._fall_back_to(before)
+            _fall_back(at, before)
             raise
         # With a time limit the long way is always taken.
         if error is None and not shared and not settings.wait_s and settings.kind != LockType.DISABLE:
-            self._usual = operator, person, (person, settings.generation)
+            self._usual = operator, person, (person, settings.generation), at
         return error
 
     def _take_alone(
-        self, settings: Settings, person: Person, deadline: float | None, limit_s: float | None
+        self, terms: _Terms, person: Person, deadline: float | None, limit_s: float | None
     ) -> XMEError | None:
-        mutex = self._mutex
-        if mutex.held:
-            return self._take_again(settings, person)
+        at, settings = terms
+        if at.mutex.held:
+            return self._take_again(terms, person)
         if settings.kind == LockType.DISABLE:
-            self._guarded.domain.require()
+            at.domain.require()
             return None
         refusal = self._refusal(settings, person)
         if refusal is not None:
-            return self._await_permission(settings, person, deadline, refusal)
-        if not self._lock.acquire_write(_left(deadline), (person, settings.generation)):
-            return self._late(person, limit_s)
-        if self._words[W_SETTINGS] != settings.generation:
-            mutex.release()
+            return self._await_permission(terms, person, deadline, refusal)
+        if not at.lock.acquire_write(_left(deadline), (person, settings.generation)):
+            return _late(at, person, limit_s)
+        if not terms.hold:
+            at.mutex.release()
             return _AGAIN
-        self._guarded.enter(person)
+        at.enter(person)
         return None
 
-    def _take_again(self, settings: Settings, person: Person) -> XMEError | None:
-        mutex = self._mutex
+    @staticmethod
+    def _take_again(terms: _Terms, person: Person) -> XMEError | None:
+        mutex = terms.at.mutex
         if mutex.operator is person:
             mutex.acquire()
             mutex.settled += 1
             return None
-        if settings.kind == LockType.DISABLE:
+        if terms.settings.kind == LockType.DISABLE:
             return None
-        return of_this_thread(mutex.title(), self._lock.title(), person.text)
+        return of_this_thread(mutex.title(), terms.at.lock.title(), person.text)
 
-    def _await_permission(self, settings: Settings, person: Person, deadline: float | None, refusal: str) -> XMEError:
-        while deadline is not None and self._words[W_SETTINGS] == settings.generation:
-            if self._guarded.domain.ended:
-                raise DomainEnded.of(self._guarded.domain.id)
+    @staticmethod
+    def _await_permission(terms: _Terms, person: Person, deadline: float | None, refusal: str) -> XMEError:
+        domain = terms.at.domain
+        while deadline is not None and terms.hold:
+            if domain.ended:
+                raise DomainEnded.of(domain.id)
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             time.sleep(min(_PERMISSION_POLL_S, left))
-        if self._words[W_SETTINGS] != settings.generation:
+        if not terms.hold:
             return _AGAIN
-        return NotAuthorised.of(self._lock.title(), person.text, refusal)
+        return NotAuthorised.of(terms.at.lock.title(), person.text, refusal)
 
-    def _late(self, person: Person, limit_s: float | None) -> LockTimeout:
-        holder = self._guarded.holder()
-        return LockTimeout.of(self._lock.title(), person.text, limit_s or 0.0, None if holder is None else str(holder))
-
-    def _share(
-        self, settings: Settings, person: Person, deadline: float | None, limit_s: float | None
-    ) -> XMEError | None:
-        lock = self._lock
-        if not lock.acquire_read(_left(deadline), (person, settings.generation), person):
-            return self._late(person, limit_s)
-        if self._words[W_SETTINGS] != settings.generation:
+    @staticmethod
+    def _share(terms: _Terms, person: Person, deadline: float | None, limit_s: float | None) -> XMEError | None:
+        lock = terms.at.lock
+        if not lock.acquire_read(_left(deadline), (person, terms.settings.generation), person):
+            return _late(terms.at, person, limit_s)
+        if not terms.hold:
             lock.drop_share(person)
             return _AGAIN
         return None
@@ -240,16 +263,13 @@ class Gate:
 
     # -- giving back -----------------------------------------------------------------------------------------------
 
-    def _holds(self, person: Person) -> bool:
-        return self._mutex.held and self._mutex.operator is person
-
     def _give_back(self, operator: Any, limit_s: float | None, *, shared: bool = False) -> bool:
         """Give the lock back; False if it is not this operator's here, after `limit_s`."""
         deadline = time.monotonic() + (limit_s or 0.0)
         while True:
-            settings = self._current()
-            person = self._person(operator)
-            if self._give_back_share(person) if shared else self._give_back_alone(person):
+            at, settings = self._terms()
+            person = self._person(at, operator)
+            if _give_back_share(at, person) if shared else _give_back_alone(at, person):
                 return True
             if settings.kind == LockType.DISABLE:
                 return True
@@ -258,51 +278,71 @@ class Gate:
                 return False
             time.sleep(min(_PERMISSION_POLL_S, left))
 
-    def _give_back_alone(self, person: Person) -> bool:
-        if not self._holds(person):
-            return False
-        before = self._mutex.depth - 1
-        try:
-            self._guarded.leave()
-        except BaseException:
-            self._guarded.fall_back_twice(before)
-            raise
-        return True
-
     def _levels(self) -> tuple[int, int, int, int]:
-        """Return how often this thread has it: alone, so many of these finished, and as a reader; and shared."""
-        mutex = self._mutex
-        alone = (mutex.depth, mutex.settled, mutex.by_readers) if mutex.held else (0, 0, 0)
-        return *alone, self._lock.shares
+        return _levels(self._guarded)
 
     def _fall_back_to(self, levels: tuple[int, int, int, int]) -> None:
-        """Give back what this thread has beyond that, also if a second exception strikes meanwhile."""
-        try:
-            self._fall_back_once(*levels)
-        finally:
-            self._fall_back_once(*levels)
+        _fall_back(self._guarded, levels)
 
-    def _fall_back_once(self, depth: int, settled: int, by_readers: int, shares: int) -> None:
-        mutex = self._mutex
-        if mutex.held:
-            mutex.settled = min(mutex.settled, settled)
-            mutex.by_readers = min(mutex.by_readers, by_readers)
-            self._guarded.fall_back(depth)
-        self._lock.drop_shares(shares)
 
-    def _give_back_share(self, person: Person) -> bool:
-        if self._lock.drop_share(person):
-            return True
-        if not self._holds(person) or not self._mutex.by_readers:
-            return False
-        depth, settled, by_readers, shares = self._levels()
-        try:
-            self._mutex.by_readers -= 1
-            self._guarded.leave()
-        except BaseException:
-            self._fall_back_to((depth - 1, settled - 1, by_readers - 1, shares))
-            raise
+def _holds(at: Guarded, person: Person) -> bool:
+    return bool(at.mutex.held and at.mutex.operator is person)
+
+
+def _late(at: Guarded, person: Person, limit_s: float | None) -> LockTimeout:
+    holder = at.holder()
+    return LockTimeout.of(at.lock.title(), person.text, limit_s or 0.0, None if holder is None else str(holder))
+
+
+def _levels(at: Guarded) -> tuple[int, int, int, int]:
+    """Return how often this thread has it: alone, so many of these finished, and as a reader; and shared."""
+    mutex = at.mutex
+    alone = (mutex.depth, mutex.settled, mutex.by_readers) if mutex.held else (0, 0, 0)
+    return *alone, at.lock.shares
+
+
+def _fall_back(at: Guarded, levels: tuple[int, int, int, int]) -> None:
+    """Give back what this thread has beyond that, also if a second exception strikes meanwhile."""
+    try:
+        _fall_back_once(at, *levels)
+    finally:
+        _fall_back_once(at, *levels)
+
+
+def _fall_back_once(at: Guarded, depth: int, settled: int, by_readers: int, shares: int) -> None:
+    mutex = at.mutex
+    if mutex.held:
+        mutex.settled = min(mutex.settled, settled)
+        mutex.by_readers = min(mutex.by_readers, by_readers)
+        at.fall_back(depth)
+    at.lock.drop_shares(shares)
+
+
+def _give_back_alone(at: Guarded, person: Person) -> bool:
+    if not _holds(at, person):
+        return False
+    before = at.mutex.depth - 1
+    try:
+        at.leave()
+    except BaseException:
+        at.fall_back_twice(before)
+        raise
+    return True
+
+
+def _give_back_share(at: Guarded, person: Person) -> bool:
+    if at.lock.drop_share(person):
         return True
+    if not _holds(at, person) or not at.mutex.by_readers:
+        return False
+    depth, settled, by_readers, shares = _levels(at)
+    try:
+        at.mutex.by_readers -= 1
+        at.leave()
+    except BaseException:
+        _fall_back(at, (depth - 1, settled - 1, by_readers - 1, shares))
+        raise
+    return True
 
 
 def _changed(now: Settings, change: Callable[[Settings], Settings], *, here: bool) -> bytes | None:
