@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, ItemsView, Iterator
+from collections.abc import ItemsView, Iterator
 from typing import Any
 
 from XME._core.callable_module import name_the_class
@@ -332,11 +332,12 @@ class XMEManager(ForRow):
         for heart in list(self._hearts):
             heart.stop()
 
-    def begin_guarded(self, *, beside: bool) -> Callable[[], None]:
-        """Prepare for a guard, and return what tells it that no function runs beside it any more.
+    def begin_guarded(self, gfun: object, *, beside: bool) -> None:
+        """Prepare for the guard of a gfun.
 
         Args:
-            beside: whether functions run beside it until then.
+            gfun: which.
+            beside: whether functions run beside the guard until `functions_done`.
         """
         words = self._ring.words
         with self._shared.lock:
@@ -344,9 +345,12 @@ class XMEManager(ForRow):
                 words[W_BEATS] = words[W_BROKEN] = words[W_STARTS] = 0
                 self._shared.guard.update(Status=True)
             if beside:
-                self._shared.gfuns += 1
-            words[W_BESIDE] = self._shared.gfuns
-        return self._shared.functions_done() if beside else self._ring.wake
+                self._shared.gfuns.add(gfun)
+            words[W_BESIDE] = len(self._shared.gfuns)
+
+    def functions_done(self, gfun: object) -> None:
+        """Tell the guard of a gfun that no function runs beside it any more; may be said again."""
+        self._shared.functions_done(gfun)
 
     def take_unfetched(self) -> CallErrors | None:
         """Take out the failures of calls that nobody has fetched; None if there are none."""

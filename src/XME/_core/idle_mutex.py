@@ -65,9 +65,11 @@ class IdleMutex(RobustMutex):
     def _take_slowly(self, deadline: float | None) -> bool:
         try:
             if self._semaphore is None:
-                self._words, self._semaphore = self._open()
-                self._grab = self._semaphore.acquire
-                self._post = self._semaphore.release
+                self._words, semaphore = self._open()
+                self._grab = semaphore.acquire
+                self._post = semaphore.release
+                # Last: after a Ctrl-C in between, the next acquire opens it once more.
+                self._semaphore = semaphore
             return super()._take_slowly(deadline)
         except (ContainerGone, DomainEnded) as error:
             if self._public_name is not None:

@@ -114,12 +114,14 @@ class CallBuffer:
         if not self.failures:
             return []
         key = None if operator is None else self.key_of(operator)[0]
-        found = []
-        for number, data in sorted(self.failures.items()):
-            owner, name, error = calls.decode_failure(data)
-            # Another one may have taken it meanwhile.
-            if (key is None or owner == key) and self.failures.pop(number, None) is not None:
-                found.append((number, name, error))
+        # All or none: what is taken out and not returned, because of a Ctrl-C or of the next, nobody would hear of.
+        with self.failures.atomic():
+            found = []
+            for number, data in sorted(self.failures.items()):
+                owner, name, error = calls.decode_failure(data)
+                if key is None or owner == key:
+                    del self.failures[number]
+                    found.append((number, name, error))
         return found
 
     def waiting(self) -> list[tuple[Any, Any, dict[str, Any]]]:

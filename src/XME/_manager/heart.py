@@ -49,12 +49,17 @@ class HeartJump:
         if self._ended is not None:
             return
         manager = self.XMEManager
-        manager._ring.beat(1)
-        manager._hearts.append(self)
-        self._ended = threading.Event()
-        manager.status(self.Operator)
-        self._thread = threading.Thread(target=self._beat, args=(self._ended,), name="XME-heart", daemon=True)
-        self._thread.start()
+        ended = self._ended = threading.Event()
+        try:
+            manager._hearts.append(self)
+            manager._ring.begin_heart(self)
+            manager.status(self.Operator)
+            thread = threading.Thread(target=self._beat, args=(ended,), name="XME-heart", daemon=True)
+            thread.start()
+            self._thread = thread
+        except BaseException:
+            self.stop()
+            raise
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(self.LoopTime):
@@ -64,19 +69,22 @@ class HeartJump:
 
     def stop(self) -> None:
         """Stop to beat; does nothing if it does not."""
-        ended, self._ended = self._ended, None
+        ended = self._ended
         if ended is None:
             return
         ended.set()
-        thread, self._thread = self._thread, None
+        # Before it is waited for: a Ctrl-C in that must not leave a heart that counts.
+        ring = self.XMEManager._ring
+        ring.end_heart(self)
+        with contextlib.suppress(ValueError):
+            self.XMEManager._hearts.remove(self)
+        if not ring.hearts():
+            # The guard may be waiting for that.
+            ring.wake()
+        thread = self._thread
         if thread is not None:
             thread.join()
-        manager = self.XMEManager
-        manager._hearts.remove(self)
-        manager._ring.beat(-1)
-        if not manager._ring.hearts():
-            # The guard may be waiting for that.
-            manager._ring.wake()
+        self._ended = self._thread = None
 
     def __enter__(self) -> Self:
         self.start()

@@ -92,12 +92,15 @@ class Ring:
         self._beats_at = _SEMAPHORES_AT + domain.capacity
         self.slots_at = self._beats_at + domain.capacity
         self._turn = threading.Lock()
+        # The hearts of this process.
+        self.beating: set[object] = set()
         self._mine: tuple[int, Semaphore] | None = None
         self._others: dict[int, Semaphore | None] = {}
 
     def forget(self) -> None:
-        """In a fork's child: what its parent waits on is not its own."""
+        """In a fork's child: what its parent waits on is not its own, and neither are its hearts."""
         self._turn = threading.Lock()
+        self.beating = set()
         self._mine = None
 
     def at(self, number: int) -> int:
@@ -223,10 +226,12 @@ class Ring:
     def _doze(self, number: int, deadline: float | None) -> bool:
         """Sleep for a slice at most, or until the call is done."""
         left = SLICE_S if deadline is None else max(0.0, min(SLICE_S, deadline - time.monotonic()))
-        # One thread of a process after the other.
-        if not self._turn.acquire(timeout=left):
-            return self.is_done(number)
+        is_mine = False
         try:
+            # One thread of a process after the other.
+            is_mine = self._turn.acquire(timeout=left)
+            if not is_mine:
+                return self.is_done(number)
             end = time.perf_counter() + _SPIN_S
             while time.perf_counter() < end:
                 if self.is_done(number):
@@ -238,7 +243,8 @@ class Ring:
             semaphore.wait(left)
             return self.is_done(number)
         finally:
-            self._turn.release()
+            if is_mine:
+                self._turn.release()
 
     def _semaphore(self) -> Semaphore:
         domain = self.domain
@@ -268,17 +274,25 @@ class Ring:
 
     # -- hearts ----------------------------------------------------------------------------------------------------
 
-    def beat(self, more: int) -> None:
-        """Count the hearts of this process: one more or one less."""
-        domain = self.domain
-        domain.require()
-        at = self._beats_at + domain.number
+    def begin_heart(self, heart: object) -> None:
+        """Count a heart of this process."""
+        self.domain.require()
         with _beats:
-            word = self.words[at]
-            count = word & 0xFFFF if word >> 16 == domain.incarnation else 0
-            self.words[at] = domain.incarnation << 16 | max(0, count + more)
-        if more > 0:
-            self.words[W_BEATS] = 1
+            self.beating.add(heart)
+            self._tell_hearts()
+        self.words[W_BEATS] = 1
+
+    def end_heart(self, heart: object) -> None:
+        """Count it no more; nothing happens if it was not counted."""
+        self.domain.require()
+        with _beats:
+            self.beating.discard(heart)
+            self._tell_hearts()
+
+    def _tell_hearts(self) -> None:
+        # How many there are, and not one more or less: after a Ctrl-C in between, that would be wrong for ever.
+        domain = self.domain
+        self.words[self._beats_at + domain.number] = domain.incarnation << 16 | len(self.beating)
 
     def hearts(self) -> int:
         """Return how many hearts beat in processes that are not provably dead."""

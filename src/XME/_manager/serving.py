@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +67,16 @@ def run_guarded(executor: Any, table: ExecutionTable, manager: Any) -> tuple[Any
     # Who runs the guard before or behind the rest will not say when the rest has ended.
     beside = bool(getattr(executor.execute, "tells_functions_end", False))
     retries = _RESTARTS if _is_restartable(table) else 0
-    functions_done = manager.begin_guarded(beside=beside)
+    functions_done = functools.partial(manager.functions_done, gfun := object())
     try:
+        manager.begin_guarded(gfun, beside=beside)
         results = tuple(executor.execute(replace(table, guard_retries=retries, functions_done=functions_done)))
+        functions_done()
     except BaseException as error:
         functions_done()
         if isinstance(error, Exception):
             _note(error, manager.take_unfetched())
         raise
-    functions_done()
     unfetched = manager.take_unfetched()
     if unfetched is not None:
         unfetched.results = dict(enumerate(results))

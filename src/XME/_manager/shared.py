@@ -7,7 +7,7 @@ import pickle
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from XME._containers.shared_dict import xmem_dict
@@ -34,7 +34,7 @@ class Shared:
         buffer: the call buffer.
         security, monitor: the lock and the messages.
         tag: what the operators that it allocates begin with.
-        lock, gfuns: how many gfuns of this process use it, changed with the lock held.
+        lock, gfuns: the gfuns of this process whose functions run beside its guard, changed with the lock held.
     """
 
     def __init__(self, domain: Domain, ring: Ring, parts: dict[str, Any]) -> None:
@@ -48,25 +48,18 @@ class Shared:
         results, failures, parcels = parts["buffer"]
         self.buffer = CallBuffer(ring, results, failures, parcels, self.tag.encode())
         self.lock = threading.Lock()
-        # How many gfuns of this process use it now.
-        self.gfuns = 0
+        # Themselves, and not their number: after a Ctrl-C in between, that would be wrong for ever.
+        self.gfuns: set[object] = set()
         self._domain = domain
         self._parts = parts
         self._work = parts["work"]
 
-    def functions_done(self) -> Callable[[], None]:
-        """Return what says, when it is called first, that the functions of one gfun have ended."""
-        left = [self]
-
-        def tell() -> None:
-            with self.lock:
-                if left:
-                    left.clear()
-                    self.gfuns -= 1
-                    self.ring.words[W_BESIDE] = self.gfuns
-            self.ring.wake()
-
-        return tell
+    def functions_done(self, gfun: object) -> None:
+        """Tell the guard that no function of this gfun runs any more; may be said again."""
+        with self.lock:
+            self.gfuns.discard(gfun)
+            self.ring.words[W_BESIDE] = len(self.gfuns)
+        self.ring.wake()
 
     def __reduce__(self) -> Any:
         # The parts as bytes: who knows this one already needs none of them.
@@ -150,7 +143,7 @@ def _after_fork_in_child() -> None:
     unfetched.after_fork_in_child()
     for shared in list(_known.values()):
         # Its parent's gfuns are its parent's.
-        shared.lock, shared.gfuns = threading.Lock(), 0
+        shared.lock, shared.gfuns = threading.Lock(), set()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

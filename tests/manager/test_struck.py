@@ -1,0 +1,105 @@
+"""A Ctrl-C at any instruction leaves no gfun and no heart that counts for ever, and no failure that nobody hears of."""
+
+import pytest
+
+from tests.store.test_signals import Strike
+from XME._core import mutex as mutex_module
+from XME._core import recovery
+from XME._manager.ring import W_BESIDE
+from XME.Manager import HeartJump, XMEManager
+
+pytestmark = [
+    # In a __del__ Python prints a Ctrl-C, and goes on.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(120),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(recovery, "drain_stores", lambda: None)
+    monkeypatch.setattr(mutex_module, "SLICE_S", 0.001)
+
+
+def struck(prepare, act, check, step):
+    """Strike at every so many instructions until it ends unstruck."""
+    for number in range(1, 100_000, step):
+        made = prepare()
+        strike = Strike(number)
+        try:
+            with strike:
+                act(made)
+        except KeyboardInterrupt:
+            pass
+        check(made, strike.place)
+        if strike.place is None:
+            assert number > 2 * step
+            return
+
+
+def fail(**keywords):
+    raise ValueError(keywords)
+
+
+def test_no_gfun_counts_for_ever():
+    def run(manager):
+        try:
+            manager.begin_guarded(manager, beside=True)
+        finally:
+            manager.functions_done(manager)
+
+    def check(manager, place):
+        # As run_guarded does it, whatever has struck.
+        manager.functions_done(manager)
+        assert not manager._shared.gfuns, place
+        assert manager._ring.words[W_BESIDE] == 0, place
+
+    manager = XMEManager()
+    struck(lambda: manager, run, check, 151)
+
+
+def test_no_heart_beats_for_ever():
+    def run(heart):
+        with heart:
+            pass
+
+    def check(heart, place):
+        # As the end of the row does it.
+        heart.XMEManager.end_row()
+        heart.stop()
+        assert heart.XMEManager._ring.hearts() == 0, place
+        assert not heart.XMEManager._hearts, place
+
+    manager = XMEManager()
+    struck(lambda: HeartJump("me", manager), run, check, 97)
+
+
+def test_a_heart_that_cannot_begin_does_not_beat():
+    manager = XMEManager()
+
+    with pytest.raises(TypeError), HeartJump([1], manager):
+        pass
+
+    assert manager._ring.hearts() == 0
+    with HeartJump("me", manager):
+        assert manager._ring.hearts() == 1
+    assert manager._ring.hearts() == 0
+
+
+def test_a_failure_is_taken_out_with_the_others_or_not_at_all():
+    manager = XMEManager()
+    for number in range(3):
+        manager.append(fail, "me", x=number)
+    for _ in range(3):
+        manager.exec()
+    found = []
+
+    def check(buffer, place):
+        assert len(found) + len(buffer.failures) == 3 or place[0] != "take_failures", place
+        assert len(buffer.failures) in {0, 3}, place
+
+    def take(buffer):
+        found[:] = buffer.take_failures("me")
+
+    struck(lambda: manager._buffer, take, check, 149)
+    manager._buffer.failures.clear()
