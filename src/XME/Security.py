@@ -317,6 +317,8 @@ class Security(Gate):
         self._current()
         if self._guarded.name is not None:
             if self._guarded.name == name:
+                # Who published it may have been killed before the name could be found.
+                registry.add(_entry(self._guarded, name))
                 return self
             msg = f"this lock is published as {self._guarded.name!r} already"
             raise ValueError(msg)
@@ -341,7 +343,7 @@ class Security(Gate):
             shared.mark_handed()
             self._change(lambda now: now.changed(moved=(domain.id, shared.serial, name)), here=True)
             try:
-                registry.add(registry.Entry(name, domain.id, shared.serial, _KIND))
+                registry.add(_entry(shared, name))
             except BaseException:
                 self._change(lambda now: now.changed(moved=None), here=True)
                 raise
@@ -353,6 +355,10 @@ class Security(Gate):
         shared.domain.require()
         shared.mark_handed()
         return _restored, (shared.domain.id, shared.serial, shared.name)
+
+
+def _entry(shared: guarded.Guarded, name: str) -> registry.Entry:
+    return registry.Entry(name, shared.domain.id, shared.serial, _KIND)
 
 
 def _restored(domain_id: str, serial: int, name: str | None) -> Security:

@@ -1,13 +1,15 @@
 """Threads that wait for a lock while another publishes it: whoever gets it has it where everybody looks for it."""
 
+import multiprocessing
 import os
+import signal
 import threading
 import weakref
 
 import pytest
 
-from XME import xmem_list
-from XME._core import handles
+from XME import attach, xmem_list
+from XME._core import handles, registry
 from XME.Security import MUTEX, READWRITE, SPIN, Security
 
 LIMIT_S = 20.0
@@ -96,3 +98,32 @@ def test_what_is_dropped_is_not_among_the_living():
     del dropped
 
     assert handles.living(both) == [kept]
+
+
+def publish_and_die(lock, name, moved, go_on):
+    def die(_entry):
+        moved.set()
+        go_on.wait(LIMIT_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    registry.add = die
+    lock.publish(name)
+
+
+def test_a_name_whose_publisher_was_killed_too_soon_is_published_again():
+    lock, name = Security(MUTEX), f"followed {os.getpid()}"
+    context = multiprocessing.get_context("fork")
+    moved, go_on = context.Event(), context.Event()
+    publisher = context.Process(target=publish_and_die, args=(lock, name, moved, go_on))
+    publisher.start()
+    assert moved.wait(LIMIT_S)
+    # Its domain lives on with us.
+    assert lock.name == name
+    go_on.set()
+    publisher.join(LIMIT_S)
+
+    assert lock.publish(name) is lock
+    assert attach(name).name == name
+    assert lock.publish(name) is lock
+    assert lock.acquire(lock.ADMIN, LIMIT_S)
+    lock.release(lock.ADMIN)

@@ -149,7 +149,7 @@ def require_free(name: str) -> None:
 
 
 def add(entry: Entry) -> None:
-    """Publish a name.
+    """Publish a name; nothing happens if it is published as exactly that.
 
     Raises:
         NameTaken: a living domain has it.
@@ -162,6 +162,8 @@ def add(entry: Entry) -> None:
         with memory.room_for(len(data)):
             os.pwrite(fd, data, 0)
         with locked():
+            if read(entry.name) == entry:
+                return
             require_free(entry.name)
             memory.unlink(path)
             memory.link(fd, path)
