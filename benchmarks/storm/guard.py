@@ -159,7 +159,7 @@ class Storm:
                 self.killed[self.kinds[place].__name__] += 1
             else:
                 self.gave_up += 1
-            self.manager.begin_guarded(beside=False)
+            self.manager.begin_guarded(self, beside=False)
             self.start(place)
 
     def calm(self) -> list[str]:
