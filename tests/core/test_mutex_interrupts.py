@@ -16,6 +16,7 @@ from XME._core import domain, layout, program, recovery, shared_mutex
 from XME._core import mutex as mutex_module
 from XME.errors import MutexError
 
+_JUMPS_FIRST = sys.version_info[:2] == (3, 12)
 FILES = {mutex_module.__file__, recovery.__file__}
 
 
@@ -23,13 +24,14 @@ FILES = {mutex_module.__file__, recovery.__file__}
 def never_struck(code):
     """The instructions at which the interpreter never raises what comes from outside.
 
-    A NOP, which the compiler leaves out of the handlers' range; and those between the end of a with block and the call
-    of its __exit__, so that a Ctrl-C cannot keep a block from being left.
+    A NOP, which the compiler leaves out of the handlers' range; those between the end of a with block and the call
+    of its __exit__, so that a Ctrl-C cannot keep a block from being left; and in Python 3.12 a jump back, which looks
+    for a Ctrl-C when it has jumped.
     """
     never, nones = set(), []
     for instruction in dis.get_instructions(code):
         name = instruction.opname
-        if name in {"NOP", "PUSH_EXC_INFO", "WITH_EXCEPT_START"}:
+        if name in {"NOP", "PUSH_EXC_INFO", "WITH_EXCEPT_START"} or (name == "JUMP_BACKWARD" and _JUMPS_FIRST):
             never.add(instruction.offset)
         if (name == "LOAD_CONST" and instruction.argval is None) or name == "PRECALL":
             nones.append(instruction.offset)

@@ -232,10 +232,8 @@ class Ring:
             is_mine = self._turn.acquire(timeout=left)
             if not is_mine:
                 return self.is_done(number)
-            end = time.perf_counter() + _SPIN_S
-            while time.perf_counter() < end:
-                if self.is_done(number):
-                    return True
+            if self._spin(number):
+                return True
             semaphore = self._semaphore()
             self.words[self.at(number) + 1] = self.domain.number + 1
             if self.is_done(number):
@@ -245,6 +243,13 @@ class Ring:
         finally:
             if is_mine:
                 self._turn.release()
+
+    def _spin(self, number: int) -> bool:
+        end = time.perf_counter() + _SPIN_S
+        while time.perf_counter() < end:
+            if self.is_done(number):
+                return True
+        return False
 
     def _semaphore(self) -> Semaphore:
         domain = self.domain

@@ -123,7 +123,10 @@ class Dispatcher:
 
     def _await_slot(self, deadline: float | None) -> bool:
         with self.lock:
-            while not self.tables.have_room() and not self._closed:
+            # Not `while` with a condition, whose jump back Python 3.13 leaves out of what a `with` block covers.
+            while True:
+                if self.tables.have_room() or self._closed:
+                    break
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
                 self._slot_freed.wait(SLICE_S)

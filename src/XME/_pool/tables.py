@@ -137,7 +137,10 @@ class Tables:
         depth = mutex.depth
         # No `finally`, and nothing before `try`: a Ctrl-C may strike between taking the mutex and any next step.
         try:
-            while not mutex.acquire(_MUTEX_S):
+            # See Dispatcher._await_slot.
+            while True:
+                if mutex.acquire(_MUTEX_S):
+                    break
                 if not kill:
                     return False
                 self._crew.kill_mutex_holder()

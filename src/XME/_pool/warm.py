@@ -161,7 +161,11 @@ class WarmSegments:
         with self._lock:
             total = sum(used.nbytes for used in self._free) + sum(used.nbytes for _, used in self._cooling)
             gone = []
-            while (total > limit or len(self._free) + len(self._cooling) > _MOST) and (self._cooling or self._free):
+            # See Dispatcher._await_slot.
+            while True:
+                kept = len(self._free) + len(self._cooling)
+                if not kept or (total <= limit and kept <= _MOST):
+                    break
                 used = self._cooling.pop(0)[1] if self._cooling else self._free.pop(0)
                 total -= used.nbytes
                 gone.append(used)
