@@ -10,11 +10,10 @@ import XME
 from tests.helpers import run_python
 from tests.pool.rows import program
 from tests.store.test_signals import Strike
-from XME import Security, xmem_dict, xmem_list
+from XME import xmem_dict, xmem_list
 from XME._containers.container import Container
-from XME._core import guarded, memory, names
+from XME._core import memory, names
 from XME._core.namebook import NameBook
-from XME._core.semaphore import Semaphore
 
 LIMIT_S = 20
 
@@ -189,22 +188,35 @@ def test_an_interrupt_while_names_are_unlinked_forgets_none():
     pytest.fail("it never ended unstruck")
 
 
-def test_places_are_taken_back_beside_a_name_in_the_making(monkeypatch):
-    made = Semaphore.make
-    arrays = [XME.xmem_array(1) for _ in range(1_030)]
+RECLAIMING = """
+import threading
+import XME
+from XME import Security
+from XME._core import guarded
+from XME._core.semaphore import Semaphore
 
-    def made_later(name, value):
-        monkeypatch.undo()
-        in_thread(lambda: arrays.extend(XME.xmem_array(1) for _ in range(1_100)))
-        return made(name, value)
+made = Semaphore.make
+arrays = [XME.xmem_array(1) for _ in range(1_030)]
 
-    monkeypatch.setattr(Semaphore, "make", staticmethod(made_later))
-    before = set(guarded._guarded)
-    lock = Security.Security()
-    (key,) = set(guarded._guarded) - before
-    shared = guarded._guarded[key]
-    hint = shared.words[guarded.W_HINT]
+def more():
+    arrays.extend(XME.xmem_array(1) for _ in range(1_100))
 
-    assert any(entry.serial == hint for entry in shared.domain.entries(shared.domain.number))
-    assert lock.acquire(lock.ADMIN)
-    lock.release(lock.ADMIN)
+def made_later(name, value):
+    Semaphore.make = staticmethod(made)
+    thread = threading.Thread(target=more)
+    thread.start()
+    thread.join()
+    return made(name, value)
+
+Semaphore.make = staticmethod(made_later)
+lock = Security.Security()
+(shared,) = guarded._guarded.values()
+hint = shared.words[guarded.W_HINT]
+print(any(entry.serial == hint for entry in shared.domain.entries(shared.domain.number)), lock.acquire(lock.ADMIN))
+"""
+
+
+def test_places_are_taken_back_beside_a_name_in_the_making():
+    done = run_python(RECLAIMING)
+
+    assert done.stdout == "True True\n", done.stdout + done.stderr
