@@ -38,8 +38,11 @@ def watch(owner: object, buffer: CallBuffer) -> None:
 
 def say_dropped() -> None:
     """Log what is unfetched of managers that were dropped."""
-    while _dropped:
-        buffer = _dropped[0]
+    while True:
+        try:
+            buffer = _dropped[0]
+        except IndexError:
+            return
         _say(buffer)
         # Forgotten when it is said: after a Ctrl-C it is said later. Another thread may have done it.
         with contextlib.suppress(ValueError):
