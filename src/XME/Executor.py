@@ -397,4 +397,4 @@ def _drop(engine: Dispatcher, pid: int) -> None:
         engine.drop()
 
 
-name_the_class(__name__, "Executor", "Executor")
+name_the_class(__name__, "Executor")

@@ -17,7 +17,7 @@ def available_cores() -> int:
     >>> available_cores() >= 1
     True
     """
-    cores = min(_by_affinity(), _by_quota(_ROOT, Path("/proc/self/cgroup")))
+    cores = min(affine_cores(), _by_quota(_ROOT, Path("/proc/self/cgroup")))
     # What an outer crew leaves to each of its workers, so that crews within crews do not multiply.
     share = inherited.cores
     return cores if share is None else max(1, min(cores, share))
@@ -28,7 +28,12 @@ def limit_cores(share: int | None) -> None:
     inherited.cores = share
 
 
-def _by_affinity() -> int:
+def affine_cores() -> int:
+    """Give the number of cores that this process may run on.
+
+    >>> affine_cores() >= 1
+    True
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -40,7 +40,7 @@ _POSTS = 1000
 _COUNTED_S = 0.5
 _COUNTED_LOOK_S = 0.0002
 # How long a caller looks for the end of a short call before it sleeps.
-_SPIN_S = 60e-6 if (os.cpu_count() or 1) > 1 else 0.0
+_SPIN_S = 100e-6 if (os.cpu_count() or 1) > 1 else 0.0
 
 
 class Dispatcher:

@@ -21,6 +21,7 @@ from XME._pool import board as b
 from XME._pool import inherited, parent_watch, table
 from XME._pool.arena import Arena
 from XME._pool.arguments import Mappings
+from XME._pool.cores import affine_cores
 from XME._pool.interrupts import ignore_interrupts
 from XME._pool.runner import Call
 from XME.errors import BadSegment, ContainerGone, DomainEnded
@@ -31,8 +32,9 @@ _IDLE_S = 0.2
 _CLAIM_S = 0.004
 # A claim is at most so many times as large as the one before: the first rows may be the cheap ones.
 _GROWTH = 8
-# How long a worker that has just run something looks for more before it sleeps.
-SPIN_S = 60e-6 if (os.cpu_count() or 1) > 1 else 0.0
+# How long a worker that has just run something looks for more before it sleeps: as long as a caller takes from one
+# short call to the next.
+_SPIN_S = 200e-6
 
 
 class Setup(NamedTuple):
@@ -107,6 +109,9 @@ class Worker:
         self._exhausted: set[int] = set()
         self._pending: list[Mappings] = []
         self._left = setup.max_rows
+        # More of them than there are cores would only take time from the caller and from each other.
+        cores = affine_cores()
+        self._spin_s = _SPIN_S if cores > 1 and setup.slot < cores else 0.0
 
     def introduce(self) -> None:
         """Say who we are; the incarnation last, because it makes the rest valid."""
@@ -121,7 +126,7 @@ class Worker:
         while True:
             if self._work():
                 # The next call often comes at once, and falling asleep and waking up take longer than a short call.
-                wake.spin(SPIN_S)
+                wake.spin(self._spin_s)
                 continue
             if self._left == 0 or words[b.W_STOP] or me[b.S_END]:
                 break
