@@ -237,9 +237,22 @@ def message_update() -> Pieces:
     return look(pair, 300)
 
 
+def guard_call() -> Pieces:
+    """A call of the manual's V.add appended, and run as the guard runs it: by one process, nobody else beside."""
+    xme = need("XME")
+    manager = xme.XMEManager()
+    add = xme.xmem_object("V", V).add
+
+    def one() -> None:
+        manager.append(add, "me", value=1)
+        manager.exec()
+
+    return look(one, 300)
+
+
 _ALL = (
     mutex_pair, security_mutex, security_read, dict_get_first, dict_set, list_append, object_change, object_read,
     create_drop, attach, nested_made, nested_reached, big_set_again, task_single, one_row, handover, put_again, start,
-    message_update,
+    message_update, guard_call,
 )  # fmt: skip
 OPERATIONS: Mapping[str, Callable[[], Pieces]] = {operation.__name__: operation for operation in _ALL}
