@@ -114,6 +114,7 @@ def test_terrain_is_what_the_definition_says(tmp_path):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("start_method", ["fork", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_terrain_saves_its_picture(tmp_path, start_method):
     pytest.importorskip("matplotlib", reason="the extra `examples` is not installed")

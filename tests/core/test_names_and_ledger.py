@@ -133,7 +133,7 @@ class Books(RuleBasedStateMachine):
 
 
 Books.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
-TestBooks = Books.TestCase
+TestBooks = pytest.mark.long(Books.TestCase)
 
 
 MANY_LOCKS = """

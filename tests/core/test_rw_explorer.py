@@ -130,6 +130,7 @@ FAULTS = {
 
 
 # With two threads in a process there is most to explore.
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fault", [pytest.param(fault, marks=[pytest.mark.slow] if fault == "flag" else []) for fault in FAULTS]
 )

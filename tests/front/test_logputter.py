@@ -194,6 +194,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize("to_file", [False, True])
 def test_lines_of_eight_processes_are_whole(tmp_path, to_file, start_method):

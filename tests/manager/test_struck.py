@@ -46,6 +46,7 @@ def fail(**keywords):
     raise ValueError(keywords)
 
 
+@pytest.mark.long
 def test_no_gfun_counts_for_ever():
     def run(manager):
         try:

@@ -5,6 +5,7 @@ import pytest
 from tests.model import claims_tables
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", claims_tables.GOOD)
 def test_the_protocol_holds(size):
     assert claims_tables.run(size)[0] == ""

@@ -12,6 +12,7 @@ def sizes(name):
     return [pytest.param(MODELS[which], size, id=f"{which} {size}") for which, size in found]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "size"), sizes("GOOD"))
 def test_the_protocol_holds(model, size):
     assert model.explore(size)[0] == ""

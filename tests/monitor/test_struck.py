@@ -114,6 +114,7 @@ def strike_each(make, act, after, first, step):
         number += step
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [private, shared, guarded])
 @pytest.mark.parametrize("name", CHANGES)
 def test_struck_at_some_instructions(make, name):
@@ -190,6 +191,7 @@ def sweep_publish(first, step):
         number += step
 
 
+@pytest.mark.long
 def test_a_publisher_who_is_killed_has_moved_the_messages_or_not(swept):
     assert sweep_publish(3, 2003) >= 1
 

@@ -414,6 +414,7 @@ def test_an_array_object_pickles_as_what_it_holds():
     assert list(again) == [[1], [2]]
 
 
+@pytest.mark.long
 def test_rows_share_nothing_that_they_may_change(fork):
     settings = {"count": 0}
 

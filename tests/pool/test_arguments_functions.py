@@ -205,6 +205,7 @@ def test_functions_of_a_program_with_their_globals(start_method):
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("start_method", QUICK)
 def test_functions_of_python_c_and_of_standard_input(start_method):
     program = BODY + CALL.format(method=start_method)

@@ -103,6 +103,7 @@ def add(counter):
     return os.getpid()
 
 
+@pytest.mark.long
 def test_new_locks_start_new_workers_and_the_old_ones_stay_while_nothing_is_new(pool, context):
     first, second = context.Value("i", 0), context.Value("i", 0)
 
@@ -115,6 +116,7 @@ def test_new_locks_start_new_workers_and_the_old_ones_stay_while_nothing_is_new(
     assert again <= pids or len(pids) < 2
 
 
+@pytest.mark.long
 def test_locks_that_come_and_go_are_not_kept(pool, context):
     for k in range(4):
         counter = context.Value("i", k)
@@ -125,6 +127,7 @@ def test_locks_that_come_and_go_are_not_kept(pool, context):
     assert len(pool._dispatcher().crew.inheritance.objects()) <= 1
 
 
+@pytest.mark.long
 def test_other_threads_calls_go_on_beside_a_new_generation(pool, context):
     results = []
 

@@ -113,6 +113,7 @@ def test_retries_that_are_used_up_are_a_death():
         assert counts.tolist() == [3 if row == 5 else 1 for row in range(ROWS)]
 
 
+@pytest.mark.long
 def test_more_deaths_than_the_board_has_slots():
     count = 80
     counts = shared_counts(count)

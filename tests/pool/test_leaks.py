@@ -84,6 +84,7 @@ def worker_state(executor):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_objects_that_are_dropped_leave_no_process(method):
     count = 40 if method == "fork" else 8

@@ -252,6 +252,7 @@ def test_an_interrupt_at_any_moment_of_a_call_leaves_the_pool_whole():
         signal.signal(signal.SIGALRM, old)
 
 
+@pytest.mark.long
 def test_an_interrupt_at_any_instruction_of_the_boards_tables(monkeypatch):
     monkeypatch.setattr(test_mutex_interrupts, "FILES", {tables.__file__})
     with Executor(2, start_method="fork") as executor:

@@ -92,6 +92,7 @@ def test_nothing_is_left_of_a_parent_that_is_killed(what):
     kill_program("fork", what)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["starting", "in a call", "in a transaction", "nested"])
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_nothing_is_left_under_the_other_start_methods(method, what):
@@ -210,6 +211,7 @@ def test_a_program_that_reaps_its_children_itself_still_learns_of_deaths():
     assert done.stdout.splitlines() == ["died None", "[3, 2, 1]"]
 
 
+@pytest.mark.long
 def test_a_fork_server_that_dies_takes_no_row_along():
     from multiprocessing import forkserver
 

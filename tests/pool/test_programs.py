@@ -130,6 +130,7 @@ def run_program(program):
 common = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 
 
+@pytest.mark.long
 @settings(max_examples=20, **common)
 @given(steps)
 def test_random_programs(program):

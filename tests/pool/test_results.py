@@ -116,6 +116,7 @@ def number(k):
     return np.full(LARGE, float(k)), os.getpid()
 
 
+@pytest.mark.long
 def test_result_arrays_outlive_workers_and_pool(start_method):
     with XME.XME(number, start_method=start_method) as xme:
         first = xme.fun(xme.Array(range(6)))

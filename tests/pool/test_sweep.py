@@ -74,6 +74,7 @@ def run(executor, counts, retries):
 MANY = 700
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_death_at_any_step(tmp_path, retries):
     """Every step would take minutes (see below): here a coarse comb, each time through other teeth."""

@@ -77,6 +77,7 @@ def deaths(scenario, firsts, seconds):
     return sum(crash_sweep.die_twice_at(scenario, first, second) for first in firsts for second in seconds)
 
 
+@pytest.mark.long
 @by_number
 def test_the_successor_is_killed_while_it_settles(number):
     points = len(crash_sweep.points_of(AGAIN[number]))
@@ -105,6 +106,7 @@ def _idle_heir(pipe, world):
     pipe.recv()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dies_first", [True, False])
 @by_number
 def test_what_a_dead_writer_left_does_not_wait_for_his_heir(number, dies_first):
@@ -207,6 +209,7 @@ OVERWRITING = Scenario("__setitem__", crash_scenarios.LARGE, crash_scenarios.set
         ),
     ],
 )
+@pytest.mark.long
 def test_the_sweep_finds_a_planted_fault(monkeypatch, plant, scenario):
     plant(monkeypatch)
     with pytest.raises((AssertionError, XMEError)):

@@ -109,6 +109,7 @@ SWEPT = [
 by_name = pytest.mark.parametrize("scenario", SWEPT, ids=lambda scenario: scenario.name)
 
 
+@pytest.mark.long
 @by_name
 def test_refused_at_some_demands(scenario):
     refuse_each(scenario, lasting=True, few=True)

@@ -217,6 +217,7 @@ def test_a_planted_fault_is_found(plant):
     assert first_wrong(plant, 300) is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("plant", [_no_mutex, _attribute_by_attribute])
 def test_a_planted_fault_of_an_object_is_found(plant):
     assert first_wrong_of_an_object(plant, 1000) is not None

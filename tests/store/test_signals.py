@@ -230,6 +230,7 @@ def strike_each(first, act, step=1, begin=1):
             shared = made(first)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CHANGES)
 def test_struck_at_some_instructions(name):
     first, act = CHANGES[name]
@@ -305,6 +306,7 @@ def _deep_attribute(target):
         ("atomic object", _new_attribute),
     ],
 )
+@pytest.mark.long
 def test_a_handler_that_changes_the_same_container(monkeypatch, name, do):
     """At any instruction it is refused, or has changed it as a whole."""
     first, act = CHANGES[name]

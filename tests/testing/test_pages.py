@@ -43,6 +43,7 @@ def test_a_test_of_the_page_passes(text, tmp_path):
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_page_finds_nothing(command, tmp_path):
     done = subprocess.run(
@@ -52,6 +53,7 @@ def test_a_command_of_the_page_finds_nothing(command, tmp_path):
     assert done.stdout.startswith("PASS")
 
 
+@pytest.mark.long
 def test_the_example_shows_the_line_at_which_a_kill_is_fatal():
     example = ROOT / "examples" / "test_your_own_lock.py"
     done = run_python(example)

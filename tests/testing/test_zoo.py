@@ -33,6 +33,7 @@ def test_a_broken_lock_is_caught_by_the_checker_that_is_named_for_it(name):
     assert {checker for checker in checkers if report.broke(checker)} == checkers, str(report)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "strategy", [Strategy.exhaustive(1), Strategy.pct(), Strategy.random(), Strategy.hypothesis()], ids=lambda s: s.name
 )
@@ -56,6 +57,7 @@ def test_no_full_speed_run_is_needed_to_see_that_drills_alone_do_not_find_it():
     assert report.runs == 1
 
 
+@pytest.mark.long
 def test_an_owner_that_is_written_late_is_found_by_a_kill_before_that_line():
     spec = LockSpec.mutex(on_crash="recovers", **SOON)
 
@@ -75,6 +77,7 @@ def test_the_zoo_has_twelve_and_each_has_its_test():
     assert len(zoo - correct) == 12
 
 
+@pytest.mark.long
 def test_the_right_ones_that_the_broken_are_made_of_pass():
     recovers = LockSpec.mutex(on_crash="recovers", owner_only=True, reentrant=False)
     stays = LockSpec.mutex(on_crash="stays_locked", owner_only=True, reentrant=False)
