@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from pathlib import Path
 
 from XME._pool import inherited
 
 _ROOT = Path("/sys/fs/cgroup")
+# A quota that was read is believed for so long: reading it takes as long as half a fork, and a start asks four times.
+_BELIEVED_S = 1.0
+# When it was read, and what it was.
+_last_quota = (-math.inf, 0)
 
 
 def available_cores() -> int:
@@ -17,7 +22,7 @@ def available_cores() -> int:
     >>> available_cores() >= 1
     True
     """
-    cores = min(affine_cores(), _by_quota(_ROOT, Path("/proc/self/cgroup")))
+    cores = min(affine_cores(), _by_quota_of_late())
     # What an outer crew leaves to each of its workers, so that crews within crews do not multiply.
     share = inherited.cores
     return cores if share is None else max(1, min(cores, share))
@@ -37,6 +42,16 @@ def affine_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _by_quota_of_late() -> int:
+    global _last_quota
+    read, cores = _last_quota
+    now = time.monotonic()
+    if now - read > _BELIEVED_S:
+        cores = _by_quota(_ROOT, Path("/proc/self/cgroup"))
+        _last_quota = now, cores
+    return cores
 
 
 def _by_quota(root: Path, memberships: Path) -> int:
