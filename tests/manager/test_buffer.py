@@ -2,7 +2,9 @@
 
 import contextlib
 import pickle
+import sys
 import threading
+import types
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from XME import (
     CallErrors,
     Deadlock,
     MutexError,
+    RemoteError,
     UnshareableArgument,
     XMEManager,
     xmem_list,
@@ -196,6 +199,25 @@ def test_a_result_that_does_not_pickle_is_a_failure_and_changes_nothing(parts):
     with pytest.raises(UnshareableArgument, match="the result"):
         manager.get("me")
     assert account.value == before
+
+
+def test_a_failure_whose_class_is_not_here_keeps_nobody_from_his_own(monkeypatch):
+    module = types.ModuleType("only_the_guard_has_it")
+    exec("class Strange(Exception): pass\ndef fail(): raise Strange('far away')", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    manager = XMEManager()
+    manager.append(module.fail, "theirs")
+    manager.append(fail, "mine", value=3)
+    for _ in range(2):
+        manager.exec()
+    monkeypatch.delitem(sys.modules, module.__name__)
+
+    with pytest.raises(ValueError, match="3"):
+        manager.get("mine")
+    with pytest.raises(RemoteError, match="far away") as caught:
+        manager.get("theirs")
+    assert caught.value.type_name == "Strange"
+    assert "in fail" in str(caught.value.__cause__)
 
 
 def test_a_failure_has_the_traceback_of_where_it_happened(parts):

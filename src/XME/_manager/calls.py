@@ -6,6 +6,7 @@ else as a pickle (``p``), functions of ``__main__`` and lambdas by value.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import traceback
 import types
@@ -140,17 +141,18 @@ def _encode(what: str, value: Any) -> bytes:
 def encode_failure(key: bytes, name: str, error: BaseException) -> bytes:
     """Return a failed call's operator, name and exception as bytes."""
     text = "".join(traceback.format_exception(error)).rstrip()
+    stand_in = _stand_in(error)
+    pickled = b""
     try:
         plain = error.with_traceback(None)
         plain.__context__ = None
-        if not isinstance(plain, Exception):
-            plain = _stand_in(plain)
-        data = codec.encode((key, name, plain, text))
-        # Does it survive the journey?
-        pickle.loads(data)
+        if isinstance(plain, Exception):
+            pickled = codec.encode(plain)
+            # Does it survive the journey?
+            pickle.loads(pickled)
     except Exception:  # many exceptions do not pickle, or not back
-        return pickle.dumps((key, name, _stand_in(error), text), 5)
-    return data
+        pickled = b""
+    return pickle.dumps((key, name, pickled, stand_in, text), 5)
 
 
 def _stand_in(error: BaseException) -> RemoteError:
@@ -163,6 +165,11 @@ def _stand_in(error: BaseException) -> RemoteError:
 
 def decode_failure(data: bytes) -> tuple[bytes, str, Exception]:
     """Return a failed call's operator, name, and exception with its traceback as the cause."""
-    key, name, error, text = pickle.loads(data)
+    key, name, pickled, error, text = pickle.loads(data)
+    if pickled:
+        # Its class may be nowhere in this program; and this may be somebody else's failure, who is only passed by.
+        with contextlib.suppress(Exception):
+            own = pickle.loads(pickled)
+            error = own if isinstance(own, Exception) else error
     error.__cause__ = WorkerTraceback(f"\n{text}")
     return key, name, error
