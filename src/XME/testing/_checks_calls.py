@@ -112,7 +112,10 @@ EARLY_NS = 2_000_000
 
 @dataclass(frozen=True)
 class NoFalseRefusal:
-    """Who is refused met somebody who may have held it; and a time limit is not cut short. Sound."""
+    """Who is refused met somebody who may have held it; and a time limit is not cut short. Sound.
+
+    A reader may also be refused for the sake of somebody who waits to write, as long as he is kept out himself.
+    """
 
     name: str = "NoFalseRefusal"
     exactness: str = "sound"
@@ -143,11 +146,26 @@ class NoFalseRefusal:
 
 
 def _excused(history: History, spec: LockSpec, call: Call) -> bool:
-    """True if at some moment of the call all permits may have been taken (or, for a reader, a writer may have been)."""
+    """True if at some moment of the call all permits may have been taken, or a reader stood back for a writer."""
     near = [hold for hold in history.holds() if _is_in_the_way(hold, call)]
     moments = {call.start_ns} | {hold.wanted_ns for hold in near if hold.wanted_ns > call.start_ns}
+    if any(sum(hold.wanted_ns <= moment <= hold.free_ns for hold in near) >= spec.permits for moment in moments):
+        return True
+    return call.op is Op.ACQUIRE_READ and _stands_back(history, call)
+
+
+def _stands_back(history: History, call: Call) -> bool:
+    """True if during a reader's call somebody asked to write who may have been kept out himself."""
+    writers = [
+        other for other in history.calls()
+        if other.op is Op.ACQUIRE and other.owner != call.owner
+        and other.start_ns <= call.end_ns and other.end_ns >= call.start_ns
+    ]  # fmt: skip
+    # The whole call of the writer counts: his mark may outlast the hold that he met, until he sees that time is over.
     return any(
-        sum(hold.wanted_ns <= moment <= hold.free_ns for hold in near) >= spec.permits for moment in moments
+        hold.wanted_ns <= writer.end_ns and hold.free_ns >= writer.start_ns
+        for writer in writers
+        for hold in history.holds()
     )
 
 
