@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from XME.testing._checks import length, meeting, who
 from XME.testing._checks_calls import events_of
-from XME.testing._checks_time import busy_spans, gaps, stop_spans
+from XME.testing._checks_time import gaps, stop_spans, taken_spans
 from XME.testing._event import OWNER_DIED, TAKING, Call, Event, Hold, Kind, Op
 from XME.testing._history import History
 from XME.testing._spec import LockSpec
@@ -17,8 +17,8 @@ from XME.testing._verdict import Outcome, failed, passed
 class CrashRecovery:
     """After a holder's death the lock does what it says. Sound; the times are measured.
 
-    It is to be had within ``recover_s``, by one successor, who is told of the death if the policy says so (and nobody
-    else is); ``verify`` finds nothing wrong; or it stays locked.
+    It is to be had within ``recover_s``, all permits at the same time if it has several, by one successor, who is told
+    of the death if the policy says so (and nobody else is); ``verify`` finds nothing wrong; or it stays locked.
     """
 
     name: str = "CrashRecovery"
@@ -39,7 +39,7 @@ class CrashRecovery:
         return (
             self._recovered(history, spec)
             or (self._one_heir(history, dead) if spec.excludes else None)
-            or (self._told(history, dead) if spec.on_crash == "notifies" else None)
+            or (self._told(history, spec, dead) if spec.on_crash == "notifies" else None)
             or passed(self)
         )
 
@@ -53,7 +53,7 @@ class CrashRecovery:
         return passed(self)
 
     def _recovered(self, history: History, spec: LockSpec) -> Outcome | None:
-        spans = busy_spans(history) + stop_spans(history)
+        spans = taken_spans(history, spec) + stop_spans(history)
         for call in history.calls():
             waits = call.op in TAKING and call.invoke.timeout_s is None and call.owner not in history.deaths
             end = min(call.end_ns, history.end_ns)
@@ -79,7 +79,7 @@ class CrashRecovery:
                 return failed(self, text, *_killed(history, hold.owner), found[0].events[0], found[1].events[0])
         return None
 
-    def _told(self, history: History, dead: list[Hold]) -> Outcome | None:
+    def _told(self, history: History, spec: LockSpec, dead: list[Hold]) -> Outcome | None:
         calls = [call for call in history.calls() if call.op in TAKING and call.kind is Kind.OK]
         taken = sorted(calls, key=lambda call: call.end_ns)
         told = [call for call in taken if _says_so(call)]
@@ -88,11 +88,16 @@ class CrashRecovery:
             text = f"{len(told)} owners were told of a death, and {len(history.deaths)} died"
             return failed(self, text, *(event for call in told[-2:] for event in events_of(call)[1:]))
         for hold in certain:
-            sent = history.deaths[hold.owner][0]
-            heir = next((call for call in taken if call.end_ns > sent), None)
-            if heir is not None and not _says_so(heir) and heir.owner[0] != hold.owner[0]:
-                text = f"{who(heir.owner)} got it after the death of {who(hold.owner)}, and was not told"
-                return failed(self, text, hold.events[-1], *events_of(heir))
+            sent, reaped = history.deaths[hold.owner]
+            heirs = [call for call in taken if call.end_ns > sent]
+            # Who took another permit is no heir; but when all are taken, somebody has the dead one's.
+            full = min((first for first, _ in taken_spans(history, spec) if first > reaped), default=0)
+            heirs = heirs[:1] if spec.excludes else [call for call in heirs if call.end_ns <= full]
+            heir = heirs[-1] if heirs else None
+            if heir is None or any(_says_so(call) or call.owner[0] == hold.owner[0] for call in heirs):
+                continue
+            text = f"{who(heir.owner)} got it after the death of {who(hold.owner)}, and was not told"
+            return failed(self, text, hold.events[-1], *events_of(heir))
         return None
 
 

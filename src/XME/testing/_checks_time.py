@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from XME.testing._checks import length, who
 from XME.testing._checks_calls import events_of
@@ -25,6 +24,23 @@ def busy_spans(history: History) -> list[Span]:
         end = history.deaths[hold.owner][1] if hold.killed else min(hold.free_ns, history.end_ns)
         spans.append((hold.sure_ns[0], end))
     return sorted(spans)
+
+
+def taken_spans(history: History, spec: LockSpec) -> list[Span]:
+    """Return when there was nothing to be had: somebody had it, or all permits were taken."""
+    spans = busy_spans(history)
+    if spec.excludes:
+        return spans
+    # Spans are closed: what begins when another ends meets it, so beginnings come first.
+    edges = sorted([(start, False) for start, _ in spans] + [(end, True) for _, end in spans])
+    found, inside, since = [], 0, 0
+    for moment, ends in edges:
+        if ends and inside == spec.permits:
+            found.append((since, moment))
+        inside += -1 if ends else 1
+        if not ends and inside == spec.permits:
+            since = moment
+    return found
 
 
 def stop_spans(history: History) -> list[Span]:
@@ -109,6 +125,7 @@ class Progress:
     def check(self, history: History, spec: LockSpec) -> Outcome:
         """Look at every wait for time in which nobody had the lock."""
         limit = round(spec.stuck_s * 1e9)
+        excused = taken_spans(history, spec) + stop_spans(history) + _after_deaths(history, spec)
         for call in history.calls():
             if call.owner in history.deaths and call.answer is None:
                 continue
@@ -117,7 +134,7 @@ class Progress:
                 if history.end_ns - call.start_ns > limit and call.answer is None:
                     return failed(self, f"{who(call.owner)} hangs in {call.op.name.lower()}", call.invoke)
                 continue
-            outcome = self._late(history, call, limit) or self._free_meanwhile(history, spec, call, limit)
+            outcome = self._late(history, call, limit) or self._free_meanwhile(history, excused, call, limit)
             if outcome is not None:
                 return outcome
         return passed(self)
@@ -134,11 +151,9 @@ class Progress:
         text = f"{who(call.owner)} wanted to wait for {call.invoke.timeout_s:g} s and waited {length(late)} longer"
         return failed(self, text, *events_of(call))
 
-    def _free_meanwhile(self, history: History, spec: LockSpec, call: Call, limit: int) -> Outcome | None:
+    def _free_meanwhile(self, history: History, excused: list[Span], call: Call, limit: int) -> Outcome | None:
         end = min(call.end_ns, history.end_ns)
-        spans = busy_spans(history) if spec.excludes else _all_taken(history, spec.permits)
-        spans += stop_spans(history) + _after_deaths(history)
-        for first, last in gaps(spans, call.start_ns, end):
+        for first, last in gaps(excused, call.start_ns, end):
             if last - first > limit:
                 all_wait = call.end_ns == FOREVER_NS and _everybody_waits(history)
                 text = f"{who(call.owner)} waits, and nobody has had it for {length(last - first)}"
@@ -148,22 +163,14 @@ class Progress:
         return None
 
 
-def _after_deaths(history: History) -> list[Span]:
-    spans = []
-    for sent, _ in history.deaths.values():
-        heirs = [first for first, _ in busy_spans(history) if first > sent]
+def _after_deaths(history: History, spec: LockSpec) -> list[Span]:
+    """Return from when to when a lock may suffer from a death, which is not judged here: until it is had in full."""
+    taken, spans = taken_spans(history, spec), []
+    for sent, reaped in history.deaths.values():
+        # The dead holder of a permit counts among those who have one until his body is found.
+        heirs = [first for first, _ in taken if first > (sent if spec.excludes else reaped)]
         spans.append((sent, min(heirs, default=history.end_ns)))
     return spans
-
-
-def _all_taken(history: History, permits: int) -> list[Span]:
-    moments = sorted({moment for span in busy_spans(history) for moment in span})
-    spans = busy_spans(history)
-    return [
-        (start, end)
-        for start, end in pairwise(moments)
-        if sum(first <= start and last >= end for first, last in spans) >= permits
-    ]
 
 
 def _everybody_waits(history: History) -> bool:

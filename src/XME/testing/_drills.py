@@ -41,6 +41,10 @@ def drills_for(spec: LockSpec) -> Iterator[Drill]:
         yield Drill("readers pass a writer", 3, readers_pass_a_writer)
     if spec.on_crash == "stays_locked":
         yield Drill("holder dies", spec.permits + 1, holders_die_for_good)
+    if spec.survives and not spec.excludes:
+        yield Drill("a holder dies", spec.permits + 1, one_of_many_dies)
+        yield Drill("all holders die", spec.permits + 1, all_holders_die)
+        yield Drill("who waits for a permit dies", spec.permits + 1, waiter_for_a_permit_dies)
     if spec.survives and spec.excludes:
         yield Drill("holder dies", 3, holder_dies)
         yield Drill("two wait when the holder dies", 3, two_heirs)
@@ -152,11 +156,63 @@ def readers_pass_a_writer(stage: Stage) -> None:
 
 
 def try_all(stage: Stage) -> None:
-    """Everybody who can takes it once, and gives it back."""
+    """Everybody who can takes it once, and gives it back; if it recovers, all permits are taken at once before."""
+    if stage.spec.survives and not stage.spec.excludes:
+        all_at_once(stage)
     for hand in list(stage.hands):
         if hand.state is State.IDLE and stage.take(hand.worker) is Kind.OK:
             give_back(stage, hand.worker)
     stage.drain()
+
+
+def all_at_once(stage: Stage) -> None:
+    """As many as there are permits take one each and keep it, until all have one; a lost permit is missing here."""
+    able = [hand.worker for hand in stage.hands if hand.state is State.IDLE]
+    inside = []
+    for worker in able[: stage.spec.permits]:
+        inside.append(worker)
+        if stage.take(worker) is not Kind.OK:
+            break
+    for worker in inside:
+        give_back(stage, worker)
+    stage.drain()
+
+
+def one_of_many_dies(stage: Stage) -> None:
+    """The holder of one permit is killed; the others take all of them at once, and again with his next life."""
+    stage.take(0)
+    stage.kill(0)
+    all_at_once(stage)
+    stage.revive(0)
+    try_all(stage)
+
+
+def all_holders_die(stage: Stage) -> None:
+    """The holders of all permits are killed; one takes one, and then their next lives take all."""
+    heir = len(stage.hands) - 1
+    for worker in range(heir):
+        stage.take(worker)
+    for worker in range(heir):
+        stage.kill(worker)
+    stage.take(heir)
+    give_back(stage, heir)
+    for worker in range(heir):
+        stage.revive(worker)
+    try_all(stage)
+
+
+def waiter_for_a_permit_dies(stage: Stage) -> None:
+    """All permits are held, and one who waits for one is killed; the holders live."""
+    waiter = len(stage.hands) - 1
+    for worker in range(waiter):
+        stage.take(worker)
+    stage.do(waiter, A)
+    stage.kill(waiter)
+    for worker in range(waiter):
+        give_back(stage, worker)
+    all_at_once(stage)
+    stage.revive(waiter)
+    try_all(stage)
 
 
 def holders_die_for_good(stage: Stage) -> None:
