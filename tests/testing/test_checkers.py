@@ -144,6 +144,35 @@ def test_a_wait_is_bounded_in_time_and_in_number():
     assert not fails(BoundedWait(), LockSpec.mutex(max_bypass=2), passed_twice)
 
 
+def test_who_waits_is_passed_by_all_others_together():
+    five = Script().call(0, A, 10, 500)
+    for worker in range(1, 6):
+        hold(five, worker, 20 * worker, 20 * worker + 5)
+
+    outcome = says(BoundedWait(), LockSpec.mutex(max_bypass=4), five)
+    assert outcome.sentence == "5 sections began and ended while worker 0 waited; 4 is the bound"
+    assert len(outcome.witness) == 4
+    assert not fails(BoundedWait(), LockSpec.mutex(max_bypass=5), five)
+    # Who asked before has not passed anybody.
+    first_come = hold(hold(Script().call(0, A, 10, 500), 1, 12, 20), 2, 14, 30)
+    assert not fails(BoundedWait(), LockSpec.mutex(max_bypass=0), first_come)
+
+
+def test_readers_and_writers_pass_separately_and_readers_who_are_let_in_together_as_one():
+    spec = LockSpec.reader_writer(prefer="phase_fair")
+    together = Script().call(0, A, 10, 500)
+    for worker in range(1, 6):
+        together.call(worker, AR, 15 + worker, 50 + worker).call(worker, RR, 60 + worker, 70 + worker)
+    one_by_one = Script().call(0, A, 10, 500)
+    for worker in range(1, 3):
+        hold(one_by_one, worker, 20 * worker, 20 * worker + 5, AR)
+
+    assert not fails(BoundedWait(), spec, together)
+    assert not fails(BoundedWait(), spec, hold(together, 6, 100, 110))
+    assert fails(BoundedWait(), spec, hold(together, 7, 120, 130))
+    assert "2 sections of readers" in says(BoundedWait(), spec, one_by_one).sentence
+
+
 def test_a_free_lock_that_somebody_waits_for_has_lost_a_wake_up():
     script = hold(Script(), 0, 10, 50).call(1, A, 20)
 

@@ -22,7 +22,8 @@ class LockSpec:
         on_crash: after the death of a holder it ``"recovers"``; ``"notifies"``: it also tells the next owner (his
             acquire finds ``owner_died`` of the lock true); it ``"stays_locked"``; or nothing is said.
         max_wait_s: nobody waits longer, with workers that hold it for milliseconds.
-        max_bypass: so many sections of one other worker at most begin and end while somebody waits.
+        max_bypass: so many sections of all others together at most begin and end while somebody waits, of writers and
+            of readers each; readers who are let in together pass as one.
         recover_s: within so many seconds after a death it is to be had.
         stuck_s: a lock that is free for so long, while somebody waits for it, has lost a wake-up.
         between: who uses it: processes, or threads of one process.
