@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 from XME import Security
 from XME.errors import XMEError
@@ -28,6 +29,23 @@ def serve(pipe, *locks):
             pipe.send(getattr(locks[index], name)(*args))
         except XMEError as error:
             pipe.send(error)
+
+
+def take_in_threads(pipe, lock, operator, count, limit_s=None):
+    """Take it once in each of so many threads; then say what they got."""
+    answers = []
+
+    def take():
+        answers.append(lock.acquire(operator, limit_s) is True)
+        if answers[-1]:
+            lock.release(operator)
+
+    threads = [threading.Thread(target=take, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pipe.send(answers)
 
 
 def append(lock, values, count, operator):

@@ -8,13 +8,16 @@ import pytest
 
 from tests.core import test_mutex_interrupts as interrupts
 from XME import Security
-from XME._core import domain, guarded, layout, looks, mutex, program, recovery, rwlock, twin
+from XME._core import domain, guarded, guarded_mutex, layout, looks, mutex, program, recovery, rwlock, twin, waiting
 from XME._core.settings import Settings, short
 from XME._security import gate, held
 from XME.errors import Deadlock, MutexError
 
 FILES = {
-    module.__file__ for module in (contextlib, Security, gate, guarded, held, looks, mutex, recovery, rwlock, twin)
+    module.__file__
+    for module in (
+        contextlib, Security, gate, guarded, guarded_mutex, held, looks, mutex, recovery, rwlock, twin, waiting,
+    )
 }
 READER = "reader"
 slow = pytest.mark.slow

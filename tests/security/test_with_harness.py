@@ -56,8 +56,8 @@ def test_the_next_owner_and_nobody_else_is_told_who_died(kind):
     check_lock(faces.make_told, spec, workers=3, rounds=5, start_method="fork").raise_if_failed()
 
 
-GATES = ("XME.Security", "XME._security.gate", "XME._core.guarded", "XME._core.mutex", "XME._core.rwlock",
-         "XME._core.recovery")  # fmt: skip
+GATES = ("XME.Security", "XME._security.gate", "XME._core.guarded", "XME._core.guarded_mutex", "XME._core.waiting",
+         "XME._core.mutex", "XME._core.rwlock", "XME._core.recovery")  # fmt: skip
 
 
 @pytest.mark.slow

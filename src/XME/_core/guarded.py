@@ -11,6 +11,7 @@ The payload, in 8-byte words::
     6                 serial number of the second semaphore
     8                 words of the mutex: 1 + capacity
     9 + capacity      reader words: capacity
+    then              words of who waits: capacity (waiting.py)
     then              the signature: what words 3 and 4 mean in words, 768 bytes of JSON
     then              the two records of the settings
 
@@ -26,151 +27,26 @@ import os
 import threading
 import time
 import weakref
-from dataclasses import dataclass
 from threading import get_ident
-from typing import Any
 
 from XME._core import layout, memory, named, names, participant, segment
-from XME._core.deadlock import Wait
 from XME._core.domain import Domain
+from XME._core.guarded_mutex import GuardedMutex, Holder, Person
 from XME._core.ledger import Kind
-from XME._core.mutex import SLICE_S, RobustMutex
-from XME._core.recovery import INCARNATION_SHIFT, Party
-from XME._core.rwlock import RobustRWLock
-from XME._core.semaphore import Busy, Semaphore
+from XME._core.mutex import SLICE_S
+from XME._core.recovery import INCARNATION_SHIFT
+from XME._core.rwlock import DRAINING, RobustRWLock
+from XME._core.semaphore import Semaphore
 from XME._core.twin import TWIN_BYTES, TwinRecord
+from XME._core.waiting import Waiting
 from XME.errors import BadSegment
 
-_MAGIC = int.from_bytes(b"XMESEC\0\1", "little")
+_MAGIC = int.from_bytes(b"XMESEC\0\2", "little")
 W_MAGIC, W_SETTINGS, W_FLAG, W_SINCE, W_WHO, W_DEATHS, W_HINT = range(7)
 _MUTEX_AT = 8
 _SIGNATURE_BYTES = 768
 _NUMBER_SHIFT = 15
 _LONGEST_TEXT = 40
-# A SPIN lock's turns without sleeping (some 0.1 us each), and the turns that let others run. Alone on a core, the
-# holder could not go on meanwhile.
-_SPINS = 1000 if (os.cpu_count() or 1) > 1 else 0
-_YIELDS = 20
-# With more processes than cores a single yield can take milliseconds, and a dead holder goes unnoticed meanwhile.
-_YIELD_S = 0.001
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who has (or had) a lock: process name, pid, thread name, operator, and since when (seconds since the epoch)."""
-
-    process: str
-    pid: int
-    thread: str
-    operator: str
-    since: float
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        since = time.strftime("%H:%M:%S", time.localtime(self.since))
-        return f"{self.operator} in process {self.process} (pid {self.pid}, thread {self.thread}) since {since}"
-
-
-class Person:
-    """An operator in this process: its canonical bytes, its text, and the tag under which it signed last."""
-
-    __slots__ = ("key", "tag", "text", "thread")
-
-    def __init__(self, key: bytes, text: str) -> None:
-        self.key = key
-        self.text = text
-        self.tag = 0
-        # The thread for which the tag was made; 0: it must be made anew.
-        self.thread = 0
-
-    def __str__(self) -> str:
-        return self.text
-
-
-class JudgeAnewError(Exception):
-    """The settings have changed: who waits may not have to any more."""
-
-
-class _GuardedWait(Wait):
-    """A wait that ends also when the settings change."""
-
-    def __init__(self, mutex: GuardedMutex, purpose: tuple[Person, int]) -> None:
-        super().__init__(mutex, operator=purpose[0].text)
-        self._word = mutex.settings
-        self._judged = purpose[1]
-
-    def goes_on(self) -> bool:
-        if self._word[0] != self._judged:
-            self.error = JudgeAnewError()
-            return False
-        return super().goes_on()
-
-
-class GuardedMutex(RobustMutex):
-    """The mutex of a Security; knows on whose behalf it is held, and how often that was finished.
-
-    Attributes:
-        settled: how many acquires of the holder have returned; what is held beyond that is given back by `fall_back`.
-        by_readers: how many of those came as readers, under a lock type that does not share.
-        died: the holder before this one, if he was found dead.
-        spins: whether a waiter tries for long before it sleeps, as the type SPIN has it.
-    """
-
-    __slots__ = ("by_readers", "died", "people", "settings", "settled", "spins")
-
-    def __init__(self, party: Party, words: Any, semaphore: Any, serial: int, settings: Any) -> None:
-        """Bind; `settings` is a view of the word that changes with the settings."""
-        self.people: dict[bytes, Person] = {}
-        self.settings = settings
-        self.died: Holder | None = None
-        self.spins = False
-        super().__init__(party, words, semaphore, serial)
-
-    def _forget(self) -> None:
-        super()._forget()
-        self.settled = self.by_readers = 0
-        self.operator = None
-        self._disown_tags()
-
-    def unlearn(self) -> None:
-        """Let the next acquire join anew, and sign anew."""
-        super().unlearn()
-        self._disown_tags()
-
-    def _disown_tags(self) -> None:
-        for person in list(self.people.values()):
-            person.thread = 0
-
-    def _spin(self) -> bool:
-        if super()._spin():
-            return True
-        if not self.spins:
-            return False
-        if self._try_often(_SPINS):
-            return True
-        limit = time.monotonic() + _YIELD_S
-        for _ in range(_YIELDS):
-            os.sched_yield()
-            if self._try_often(1):
-                return True
-            if time.monotonic() >= limit:
-                break
-        return False
-
-    def _try_often(self, turns: int) -> bool:
-        is_free = self._semaphore.is_free
-        for _ in range(turns):
-            if is_free():
-                try:
-                    self._grab(0)
-                except Busy:
-                    continue
-                return True
-        return False
-
-    def new_wait(self, purpose: Any) -> Wait:
-        """Return what looks, after each slice, whether to wait on."""
-        return _GuardedWait(self, purpose) if purpose else super().new_wait(purpose)
 
 
 class Guarded:
@@ -191,7 +67,7 @@ class Guarded:
         """Bind to a finished segment and open its semaphores."""
         self.domain, self.segment, self.serial, self.name = domain, block, block.serial, name
         capacity = domain.capacity
-        self.words = words = block.words(0, _MUTEX_AT + 1 + 2 * capacity)
+        self.words = words = block.words(0, _MUTEX_AT + 1 + 3 * capacity)
         if words[W_MAGIC] != _MAGIC:
             raise BadSegment.of(block.name, "it is no Security's")
         signature_at = 8 * len(words)
@@ -200,12 +76,14 @@ class Guarded:
         self.settings = TwinRecord(domain, words[W_HINT], words[W_SETTINGS : W_SETTINGS + 1], twins)
         self._semaphore = Semaphore(names.name_of(domain.id, block.serial))
         readers_at = _MUTEX_AT + 1 + capacity
+        waiting_at = readers_at + capacity
+        waiting = Waiting(domain, words[waiting_at:])
         self.mutex = GuardedMutex(
-            domain, words[_MUTEX_AT:readers_at], self._semaphore, block.serial, self.settings.word
+            domain, words[_MUTEX_AT:readers_at], self._semaphore, block.serial, self.settings.word, waiting
         )
         self.mutex.label = f"Security {name!r}" if name else f"Security {block.serial}"
         drained = Semaphore(names.name_of(domain.id, words[W_HINT]))
-        self.lock = RobustRWLock(self.mutex, words[W_FLAG : W_FLAG + 1], words[readers_at:], drained)
+        self.lock = RobustRWLock(self.mutex, words[W_FLAG : W_FLAG + 1], words[readers_at:waiting_at], drained)
 
     # -- the holder ------------------------------------------------------------------------------------------------
 
@@ -263,6 +141,15 @@ class Guarded:
         """Return who holds it alone now, as far as can be seen from outside."""
         return self._signed() if self.mutex.holders() else None
 
+    def waiting(self) -> int:
+        """Return how many threads wait for it; see Waiting.count."""
+        return self.mutex.waiting.count(self.mutex._words[1:], draining=self.words[W_FLAG] == DRAINING)
+
+    def reading(self) -> int:
+        """Return how many threads share it."""
+        is_dead = self.domain.is_dead
+        return sum(count for number, incarnation, count in self.lock.readers() if not is_dead(number, incarnation))
+
     def fall_back(self, before: int = 0) -> None:
         """Give back what this thread has taken and no acquire has finished; done twice, it changes nothing.
 
@@ -271,6 +158,7 @@ class Guarded:
                 may have taken it and not finished: that one's is not given back.
         """
         mutex = self.mutex
+        mutex.waiting.leave()
         if not before and mutex.held and mutex.operator is None:
             mutex.settled = 0
         while mutex.depth > max(mutex.settled, before):
@@ -348,7 +236,7 @@ def create(domain: Domain, settings: bytes, name: str | None = None) -> Guarded:
 
 
 def _payload(domain: Domain, hint: int, settings: bytes) -> tuple[int, Kind, memoryview]:
-    count = _MUTEX_AT + 1 + 2 * domain.capacity
+    count = _MUTEX_AT + 1 + 3 * domain.capacity
     begin = bytearray(8 * count + _SIGNATURE_BYTES + TWIN_BYTES)
     words = memoryview(begin)[: 8 * _MUTEX_AT].cast("Q")
     words[W_MAGIC], words[W_HINT] = _MAGIC, hint

@@ -15,11 +15,12 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from XME._core import guarded, named
 from XME._core.deadlock import of_this_thread
-from XME._core.guarded import W_SETTINGS, Guarded, JudgeAnewError, Person
+from XME._core.guarded import W_SETTINGS, Guarded
+from XME._core.guarded_mutex import JudgeAnewError, Person
 from XME._core.settings import Settings, decoded, short
 from XME._security.kinds import ADMIN, LockType, seconds
 from XME._store import keys
-from XME.errors import ContainerGone, Deadlock, DomainEnded, LockTimeout, NotAuthorised, XMEError
+from XME.errors import ContainerGone, Deadlock, LockTimeout, NotAuthorised, XMEError
 
 # How soon somebody who may not have the lock, and has time, looks whether he may.
 _PERMISSION_POLL_S = 0.01
@@ -236,12 +237,14 @@ class Gate:
     def _await_permission(terms: _Terms, person: Person, deadline: float | None, refusal: str) -> XMEError:
         domain = terms.at.domain
         while deadline is not None and terms.hold:
-            if domain.ended:
-                raise DomainEnded.of(domain.id)
+            # Who waits has to be known as a process.
+            domain.require()
             left = deadline - time.monotonic()
             if left <= 0:
                 break
+            terms.at.mutex.waiting.enter()
             time.sleep(min(_PERMISSION_POLL_S, left))
+        terms.at.mutex.waiting.leave()
         if not terms.hold:
             return _AGAIN
         return NotAuthorised.of(terms.at.lock.title(), person.text, refusal)
@@ -311,6 +314,7 @@ def _fall_back(at: Guarded, levels: tuple[int, int, int, int]) -> None:
 
 def _fall_back_once(at: Guarded, depth: int, settled: int, by_readers: int, shares: int) -> None:
     mutex = at.mutex
+    mutex.waiting.leave()
     if mutex.held:
         mutex.settled = min(mutex.settled, settled)
         mutex.by_readers = min(mutex.by_readers, by_readers)

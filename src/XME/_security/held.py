@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Self
 
-from XME._core.guarded import Holder
+from XME._core.guarded_mutex import Holder
 from XME._security.gate import Gate
 from XME.errors import MutexError
 

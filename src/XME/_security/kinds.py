@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from XME._core.guarded import Holder
+from XME._core.guarded_mutex import Holder
 
 
 class LockType(enum.IntEnum):
@@ -58,8 +58,12 @@ class Statistics:
     Attributes:
         type: the lock type.
         holder: who has it alone, or None.
-        waiting: how many processes wait to get it.
+        waiting: how many threads, of all processes, wait to get it: for its holder, for its readers, or for being
+            named by authorize() or registe() in time. For its first 25 ms (MuteTime, if that is less) a wait is seen
+            only if no other thread of its process is before it.
         reading: how many threads share it.
+
+    Dead processes are not counted, stopped ones are.
         owner_deaths: how often its holder was found dead.
     """
 
