@@ -50,6 +50,7 @@ __all__ = [
 DISABLE, MUTEX, AUTHORISATION, READWRITE, SPIN = LockType
 
 _KIND = "security"
+_ONE_WRITER = "name one; for several use the lock type AUTHORISATION and authorize()"
 _Answer = Callable[[], Any]
 
 
@@ -246,8 +247,11 @@ class Security(Gate):
         more = frozenset(short(key_of(one)) for one in Operator)
         self._change(lambda now: now.changed(authorised=now.authorised | more))
 
-    def registe(self, Operator: Any) -> None:
+    def registe(self, Operator: Any, *others: Any) -> None:
         """Let this operator have a READWRITE lock alone, in the place of the one before it, ADMIN included."""
+        if others:
+            msg = f"registe() names the one operator who may write, and got {1 + len(others)}: {_ONE_WRITER}"
+            raise TypeError(msg)
         key = short(key_of(Operator))
         self._change(lambda now: now.changed(registered=key))
 

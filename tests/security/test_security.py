@@ -496,3 +496,17 @@ def test_settings_that_are_too_large_are_refused_and_change_nothing():
 def test_authorize_wants_somebody():
     with pytest.raises(TypeError, match="at least one"):
         Security.Security(Security.AUTHORISATION).authorize()
+
+
+@pytest.mark.parametrize("others", [("b",), ("b", "c")])
+def test_registe_wants_one_and_says_what_several_may_use(others):
+    lock = Security.Security()
+    lock.registe("before")
+    said = (
+        rf"^registe\(\) names the one operator who may write, and got {1 + len(others)}: name one; for several use the "
+        r"lock type AUTHORISATION and authorize\(\)$"
+    )
+    with pytest.raises(TypeError, match=said):
+        lock.registe("a", *others)
+    assert lock.acquire("before")
+    assert lock.release("before")
