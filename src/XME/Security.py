@@ -268,16 +268,18 @@ class Security(Gate):
     def DeadLockFun(self, acquire: _Answer | None = None, release: _Answer | None = None) -> None:
         """Set what acquire and release call, without arguments, and return when they do not succeed.
 
-        It is called in the process that did not succeed. What is None stays as it is.
+        It is called in the process that did not succeed. What is None stays as it is; DEADLOCKMARK_ONLOCK for acquire,
+        or DEADLOCKMARK_UNLOCK for release, brings back the default, which returns that mark.
 
         Raises:
+            TypeError: it is no function, or cannot be called without arguments.
             UnshareableArgument: the function cannot travel to another process.
         """
         fields = {}
         if acquire is not None:
-            fields["on_acquire"] = packed("acquire", acquire)
+            fields["on_acquire"] = packed("acquire", acquire, DEADLOCKMARK_ONLOCK)
         if release is not None:
-            fields["on_release"] = packed("release", release)
+            fields["on_release"] = packed("release", release, DEADLOCKMARK_UNLOCK)
         self._change(lambda now: now.changed(**fields))
 
     # -- looking ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """One Security in one process: what the manual says of it, and what bad input gets."""
 
 import copy
+import functools
 import pickle
 import threading
 import time
@@ -480,6 +481,60 @@ def test_a_deadlockfun_must_be_callable_and_travel():
     with pytest.raises(UnshareableArgument, match="threading lock"):
         lock.DeadLockFun(release=lambda: mine)
     assert lock.release("nobody") == OFF
+
+
+def wants(one, *, two):
+    return one, two
+
+
+class CallableThing:
+    def __call__(self, one="as it comes"):
+        return one
+
+    def wants(self, one):
+        return one
+
+
+@pytest.mark.parametrize("side", ["acquire", "release"])
+@pytest.mark.parametrize("function", [lambda x: x, wants, functools.partial(wants, 1), CallableThing().wants, len])
+def test_a_deadlockfun_that_wants_arguments_is_refused_when_it_is_set(side, function):
+    lock = Security.Security(Security.MUTEX)
+    with pytest.raises(TypeError, match=rf"^{side} is called without arguments, so .* cannot be it \(missing .*lambda"):
+        lock.DeadLockFun(**{side: function})
+    assert lock.release("nobody") == OFF
+
+
+@pytest.mark.parametrize(
+    ("function", "answer"),
+    [
+        (lambda *_, **__: 1, 1),
+        (lambda x=2: x, 2),
+        (functools.partial(wants, 3, two=4), (3, 4)),
+        (CallableThing(), "as it comes"),
+        ("text".upper, "TEXT"),
+        # It does not say what it wants.
+        (dict, {}),
+    ],
+)
+def test_a_deadlockfun_that_can_be_called_without_arguments_is_taken(function, answer):
+    lock = Security.Security(Security.MUTEX)
+    lock.DeadLockFun(release=function)
+    assert lock.release("nobody") == answer
+
+
+def test_the_marks_bring_the_default_deadlockfuns_back():
+    lock = Security.Security()
+    lock.DeadLockFun(acquire=lambda: 1, release=lambda: 2)
+    lock.DeadLockFun(acquire=pickle.loads(pickle.dumps(ON)))
+    assert lock.acquire("nobody") is lock.acquire("nobody") == ON
+    assert isinstance(lock.acquire("nobody"), Security.DeadLockMark)
+    assert lock.release("nobody") == 2
+    lock.DeadLockFun(release=OFF)
+    assert lock.release("nobody") == OFF
+    # The other's mark, or its bare text, is no default.
+    for wrong in (OFF, str(ON)):
+        with pytest.raises(TypeError, match="must be callable"):
+            lock.DeadLockFun(acquire=wrong)
 
 
 def test_settings_that_are_too_large_are_refused_and_change_nothing():

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from typing import Any
 
+from XME._security.kinds import DeadLockMark
 from XME._store import codec
 
 
-def packed(name: str, function: Any) -> bytes:
-    """Return a DeadLockFun as bytes that every process understands.
+def packed(name: str, function: Any, mark: DeadLockMark) -> bytes | None:
+    """Return a DeadLockFun as bytes that every process understands; None for the mark, which stands for the default.
 
     Raises:
-        TypeError: it is not callable.
+        TypeError: it cannot be called, or not without arguments.
         UnshareableArgument: it cannot travel to another process.
     """
+    if isinstance(function, DeadLockMark) and function == mark:
+        return None
     require_callable(name, function)
+    _require_no_arguments(name, function)
     try:
         return codec.encode(function)
     except Exception as error:
@@ -34,3 +39,17 @@ def require_callable(name: str, function: Any) -> None:
     if function is not None and not callable(function):
         msg = f"{name} must be callable without arguments, not {function!r}"
         raise TypeError(msg)
+
+
+def _require_no_arguments(name: str, function: Any) -> None:
+    """Refuse a function that wants arguments (TypeError): now, and not at the first deadlock in some other process."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some callables of C code do not say what they want.
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        msg = f"{name} is called without arguments, so {function!r} cannot be it ({error}): take a lambda around it"
+        raise TypeError(msg) from None
