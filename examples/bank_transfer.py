@@ -3,10 +3,10 @@
     python examples/bank_transfer.py [--seconds 3]
 
 Clerks (processes) move money between two accounts. Each account has a lock; a clerk takes the payer's first, then the
-receiver's, so that two clerks sometimes wait for each other for ever. With locks of the standard library that is the
-end. Here one of the two gets a Deadlock, which names the circle, gives its lock back and tries again. Every now and
-then a clerk is killed with SIGKILL, wherever it is: its locks go to the next one, who is told who died. What it has not
-finished is not there, because both accounts change in one commit.
+receiver's, so that two clerks sometimes wait for each other for ever (the first two do so at once: that is arranged).
+With locks of the standard library that is the end. Here one of the two gets a Deadlock, which names the circle, gives
+its lock back and tries again. Every now and then a clerk is killed with SIGKILL, wherever it is: its locks go to the
+next one, who is told who died. What it has not finished is not there, because both accounts change in one commit.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ CLERKS = 3
 MOVED, DEADLOCKS, INHERITED = range(3)
 
 
-def work(bank: Any, locks: dict[str, Any], counts: Any, seed: int) -> None:
-    """Move money until killed."""
+def work(bank: Any, locks: dict[str, Any], counts: Any, seed: int, meeting: Any) -> None:
+    """Move money until killed; who is given a meeting has the first account there, and another clerk the second."""
     dice = random.Random(seed)
     me = f"clerk {seed}"
     while True:
-        payer, receiver = dice.sample(ACCOUNTS, 2)
+        payer, receiver = dice.sample(ACCOUNTS, 2) if meeting is None else (ACCOUNTS[seed], ACCOUNTS[1 - seed])
         try:
             with locks[payer].holding(me) as first:
+                if meeting is not None:
+                    meeting.wait()
                 # Somebody checks the payer's signature.
                 time.sleep(0.001)
                 with locks[receiver].holding(me) as second:
@@ -44,9 +46,10 @@ def work(bank: Any, locks: dict[str, Any], counts: Any, seed: int) -> None:
                     counts[INHERITED] += sum(held.owner_died is not None for held in (first, second))
         except XME.Deadlock as error:
             counts[DEADLOCKS] += 1
-            if seed == 1 and counts[DEADLOCKS] == 1:
+            if meeting is not None:
                 print(error, flush=True)
             time.sleep(dice.uniform(0, 0.005))
+        meeting = None
 
 
 def main() -> None:
@@ -61,16 +64,18 @@ def main() -> None:
     locks = {name: Security.Security(Security.MUTEX) for name in ACCOUNTS}
     counts = XME.xmem_array((1000, 3), dtype="i8")
 
-    def start(seed: int) -> Any:
-        clerk = context.Process(target=work, args=(bank, locks, counts[seed], seed), daemon=True)
+    def start(seed: int, meeting: Any = None) -> Any:
+        clerk = context.Process(target=work, args=(bank, locks, counts[seed], seed, meeting), daemon=True)
         clerk.start()
         return clerk
 
     dice = random.Random(1)
-    clerks = [start(seed) for seed in range(CLERKS)]
-    # Under spawn a process takes a while to come up.
-    while not counts[:, MOVED].any():
+    meeting = context.Barrier(2)
+    clerks = [start(seed, meeting) for seed in range(2)]
+    # Nobody else may have an account until they have met, and under spawn a process takes a while to come up.
+    while not (counts[:, DEADLOCKS].any() and counts[:, MOVED].any()):
         time.sleep(0.01)
+    clerks += [start(seed) for seed in range(2, CLERKS)]
     kills = 0
     end = time.monotonic() + options.seconds
     while time.monotonic() < end and kills < 900:

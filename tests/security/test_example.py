@@ -11,6 +11,9 @@ def test_the_banks_money_is_all_there(start_method):
     assert "money      2000 of 2000" in done.stdout
     kills = int(re.search(r"^kills +(\d+),", done.stdout, re.MULTILINE)[1])
     assert kills > 3
+    # Its first two clerks wait for each other: one is told so, in words.
+    assert int(re.search(r"^deadlocks +(\d+) reported", done.stdout, re.MULTILINE)[1]) >= 1
+    assert {"clerk 0", "clerk 1"} <= set(re.findall(r"clerk \d", done.stdout))
     assert int(re.search(r"^transfers +(\d+)$", done.stdout, re.MULTILINE)[1]) > 0
 
 
