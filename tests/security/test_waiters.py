@@ -194,3 +194,16 @@ def test_a_forks_child_does_not_count_the_parents_threads():
         assert lock.statistics().waiting == 1
         assert holder.do(lock.release, "a")
         assert waiter.result() is True
+
+
+def test_a_forks_child_that_has_not_used_it_yet_can_look():
+    lock = Security.Security()
+    with threads_of_this_process(2) as (reader, writer):
+        assert reader.do(lock.acquire_read, "a")
+        writer.start(take, lock, ADMIN)
+        waits(lock, 1)
+        with Child(programs.serve, lock) as child:
+            child.tell(("get_str", 0))
+            assert child.hear() == "<Security READWRITE, 1 reading, 1 waiting>"
+        assert reader.do(lock.release_read, "a")
+        assert writer.result() is True

@@ -21,12 +21,14 @@ enters and finds word 3 not 0 knows that the holder before him died (or was inte
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from threading import get_ident
 
 from XME._core import layout, memory, named, names, participant, segment
@@ -39,7 +41,7 @@ from XME._core.rwlock import DRAINING, RobustRWLock
 from XME._core.semaphore import Semaphore
 from XME._core.twin import TWIN_BYTES, TwinRecord
 from XME._core.waiting import Waiting
-from XME.errors import BadSegment
+from XME.errors import BadSegment, DomainEnded
 
 _MAGIC = int.from_bytes(b"XMESEC\0\2", "little")
 W_MAGIC, W_SETTINGS, W_FLAG, W_SINCE, W_WHO, W_DEATHS, W_HINT = range(7)
@@ -143,11 +145,18 @@ class Guarded:
 
     def waiting(self) -> int:
         """Return how many threads wait for it; see Waiting.count."""
-        return self.mutex.waiting.count(self.mutex._words[1:], draining=self.words[W_FLAG] == DRAINING)
+        states, draining = self.mutex._words[1:], self.words[W_FLAG] == DRAINING
+        return self.mutex.waiting.count(states, self._knower_of_the_dead(), draining=draining)
+
+    def _knower_of_the_dead(self) -> Callable[[int, int], bool]:
+        # Only a member of the domain can find that out; whoever comes too late to be one takes nobody for dead.
+        with contextlib.suppress(DomainEnded):
+            self.domain.require()
+        return self.domain.is_dead if self.domain.joined else _nobody_is_dead
 
     def reading(self) -> int:
         """Return how many threads share it."""
-        is_dead = self.domain.is_dead
+        is_dead = self._knower_of_the_dead()
         return sum(count for number, incarnation, count in self.lock.readers() if not is_dead(number, incarnation))
 
     def fall_back(self, before: int = 0) -> None:
@@ -202,6 +211,10 @@ class Guarded:
             self.domain.names.unlink(serial)
             memory.unlink(names.path_of(names.name_of(self.domain.id, serial)))
             memory.unlink(names.semaphore_path(names.name_of(self.domain.id, serial)))
+
+
+def _nobody_is_dead(_number: int, _incarnation: int) -> bool:
+    return False
 
 
 _numbers = itertools.count()

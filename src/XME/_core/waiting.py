@@ -9,6 +9,7 @@ word is made from a table of this process, under a lock of its own; the word of 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
@@ -56,22 +57,21 @@ class Waiting:
         if number >= 0:
             self._words[number] = self._party.incarnation << INCARNATION_SHIFT | count if count else 0
 
-    def count(self, states: Any, *, draining: bool) -> int:
+    def count(self, states: Any, is_dead: Callable[[int, int], bool], *, draining: bool) -> int:
         """Return how many threads wait.
 
         Args:
             states: the state words of the mutex: of each process one thread is seen there from its first moment on.
+            is_dead: tells of a participant and its incarnation whether it is dead.
             draining: True while who holds the mutex waits for readers.
         """
-        return sum(
-            max(self._written(number, word), self._seen(number, state, draining))
-            for number, (word, state) in enumerate(zip(self._words, states, strict=True))
-            if word or state
-        )
-
-    def _written(self, number: int, word: int) -> int:
-        return word & _COUNT_MASK if word and not self._party.is_dead(number, word >> INCARNATION_SHIFT) else 0
-
-    def _seen(self, number: int, state: int, draining: bool) -> bool:
-        waits = state & STATE_MASK == TRYING or (draining and state & STATE_MASK == HOLDING)
-        return waits and not self._party.is_dead(number, state >> INCARNATION_SHIFT)
+        found = 0
+        for number, (word, state) in enumerate(zip(self._words, states, strict=True)):
+            waits = state & STATE_MASK == TRYING or (draining and state & STATE_MASK == HOLDING)
+            if waits and is_dead(number, state >> INCARNATION_SHIFT):
+                waits = False
+            threads = word & _COUNT_MASK
+            if threads and is_dead(number, word >> INCARNATION_SHIFT):
+                threads = 0
+            found += max(threads, waits)
+        return found
