@@ -25,7 +25,13 @@ Give = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Adapted:
-    """A lock behind callables; ``tries`` and ``waits`` say whether it can try, and can wait with a limit."""
+    """A lock behind callables.
+
+    Attributes:
+        lock, take, give, take_read, give_read: see `adapt`.
+        tries, waits: whether it can try, and can wait with a limit.
+        died: says whether the last owner died; None: the lock's ``owner_died`` does, if there is one.
+    """
 
     lock: Any
     take: Take
@@ -34,6 +40,7 @@ class Adapted:
     give_read: Give | None = None
     tries: bool = True
     waits: bool = True
+    died: Callable[[], bool] | None = None
 
     def acquire(self, timeout_s: float | None) -> bool:
         """Take it."""
@@ -56,7 +63,7 @@ class Adapted:
     @property
     def owner_died(self) -> bool:
         """True if the lock says that its last owner died."""
-        return bool(getattr(self.lock, "owner_died", False))
+        return bool(getattr(self.lock, "owner_died", False)) if self.died is None else self.died()
 
     def close(self) -> None:
         """Close what is behind it, if that can be closed."""
@@ -82,9 +89,10 @@ def adapt(
 ) -> Adapted:
     """Give a lock the face that the harness calls.
 
-    Recognised: locks and semaphores of threading and multiprocessing, filelock, fasteners, portalocker, posix_ipc, and
-    everything whose ``acquire`` takes ``timeout_s``, or ``blocking`` and ``timeout``. Anything else says how it is
-    taken by callables: they get None (wait for ever), 0 (try) or seconds.
+    Recognised: XME's own Security (taken as ADMIN; with readers if it is READWRITE), locks and semaphores of threading
+    and multiprocessing, filelock, fasteners, portalocker, posix_ipc, and everything whose ``acquire`` takes
+    ``timeout_s``, or ``blocking`` and ``timeout``. Anything else says how it is taken by callables: they get None (wait
+    for ever), 0 (try) or seconds.
 
     Args:
         lock: the lock; it is also what ``close`` and ``owner_died`` are asked of.
@@ -177,6 +185,8 @@ def _refusing(take: Callable[[float | None], Any], refusals: tuple[type[BaseExce
 def _by_home(lock: Any) -> Adapted | None:
     """Recognise a lock by the module that a class of it comes from, without importing any that is not there."""
     homes = {cls.__module__.partition(".")[0] for cls in type(lock).__mro__}
+    if "XME" in homes:
+        return _security(lock)
     if "filelock" in homes:
         return _filelock(lock)
     if "portalocker" in homes:
@@ -184,6 +194,65 @@ def _by_home(lock: Any) -> Adapted | None:
     if "posix_ipc" in homes:
         return _posix_ipc(lock)
     return None
+
+
+class _AsAdmin:
+    """A Security's calls as ADMIN, which raise what the harness should not take for a refusal."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self._died = False
+
+    def take(self, timeout_s: float | None) -> None:
+        """Take it alone."""
+        block = self._lock.holding(self._lock.ADMIN, _wait_time(timeout_s))
+        block.__enter__()
+        self._died = block.owner_died is not None
+
+    def take_read(self, timeout_s: float | None) -> None:
+        """Share it."""
+        self._lock.reading(self._lock.ADMIN, _wait_time(timeout_s)).__enter__()
+
+    def give(self) -> None:
+        """Give it back."""
+        _require_given(self._lock.release(self._lock.ADMIN, None, _not_had))
+
+    def give_read(self) -> None:
+        """Give the share back."""
+        _require_given(self._lock.release_read(self._lock.ADMIN, None, _not_had))
+
+    def died(self) -> bool:
+        """Say whether the owner before this one died."""
+        return self._died
+
+
+def _wait_time(timeout_s: float | None) -> float:
+    # 0 is no limit there. Another reader on his way in or out has it for some microseconds, and refuses nobody.
+    return 0.0 if timeout_s is None else timeout_s or 0.005
+
+
+def _not_had() -> bool:
+    return False
+
+
+def _require_given(given: bool) -> None:
+    if not given:
+        raise RuntimeError("ADMIN does not hold this Security in this thread")
+
+
+def _security(lock: Any) -> Adapted | None:
+    from XME.errors import LockTimeout
+    from XME.Security import LockType, Security
+
+    if not isinstance(lock, Security):
+        return None
+    face = _AsAdmin(lock)
+    shares = lock.statistics().type == LockType.READWRITE
+    return Adapted(
+        lock, _refusing(face.take, (LockTimeout,)), face.give,
+        _refusing(face.take_read, (LockTimeout,)) if shares else None, face.give_read if shares else None,
+        died=face.died,
+    )  # fmt: skip
 
 
 def _filelock(lock: Any) -> Adapted:

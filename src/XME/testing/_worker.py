@@ -113,13 +113,17 @@ class Host:
             msg = f"{type(made).__name__} has no acquire_read and release_read, so it is no reader-writer lock"
             raise TypeError(msg)
         home = type(adapted.lock).__module__
-        # A forked worker may have inherited one, unless it called multiprocessing itself.
-        makes_new = getattr(self.job.make_lock, "__module__", "") == "multiprocessing.context"
-        is_new = home == "multiprocessing.synchronize" and (makes_new or self.job.alone != "fork")
-        if self.job.alone and (is_new or home in {"threading", "_thread"}):
+        maker = getattr(self.job.make_lock, "__module__", "")
+        # A forked worker may have inherited one, unless it called multiprocessing itself; and any may have attached a
+        # Security by its name, unless it called the class.
+        is_new = home == "multiprocessing.synchronize" and (
+            maker == "multiprocessing.context" or self.job.alone != "fork"
+        )
+        if self.job.alone and (is_new or home == maker == "XME.Security" or home in {"threading", "_thread"}):
             msg = (
                 f"each worker is a process and has made a {type(adapted.lock).__name__} of its own, which no other "
-                "sees: handed_over=True for a lock of multiprocessing's, between='threads' for one of threading's"
+                "sees: handed_over=True for a lock of multiprocessing's or a Security, between='threads' for one of "
+                "threading's"
             )
             raise TypeError(msg)
 
