@@ -1,8 +1,10 @@
 """Processes that all want one lock, all the time: how fast does it go from hand to hand, and does everybody get it?
 
 A sample is the µs from one acquisition to the next, all processes together, over one round. The facts of a series say,
-for its last round: the longest wait (ms), the smallest share of a process (1 is an even share), the longest wait of a
-writer, and the processor seconds burnt in a second by a waiter while somebody holds the lock for long.
+over all of its rounds (ten seconds): the longest wait (ms), the smallest share of a process (1 is an even share), the
+longest wait of a writer, how often one reader was let in during a writer's wait (from before its call on, so a writer
+that loses its core before it has said that it waits counts too), and the processor seconds burnt in a second by a
+waiter while somebody holds the lock for long.
 """
 
 from __future__ import annotations
@@ -58,23 +60,28 @@ _TYPES = {
 }  # fmt: skip
 
 
-def _work(pair: Callable[[str], Pair], role: str, pipe: Any) -> None:
-    acquire, release = pair(role)
+def _work(pair: Callable[[str], Pair], index: int, roles: tuple[str, ...], counts: Any, pipe: Any) -> None:
+    acquire, release = pair(roles[index])
+    readers = [other for other, role in enumerate(roles) if role == "read"] if roles[index] == "write" else []
     pipe.send(os.getpid())
     while (order := pipe.recv()) is not None:
         start, end = order
-        count, longest = 0, 0.0
+        count, longest, let_in = 0, 0.0, []
         while time.monotonic() < start:
             pass
         before = time.monotonic()
         while before < end:
+            seen = [counts[reader] for reader in readers]
             acquire()
             got = time.monotonic()
             longest = max(longest, got - before)
             count += 1
+            counts[index] += 1
+            if readers:
+                let_in.append(max(counts[reader] - was for reader, was in zip(readers, seen, strict=True)))
             release()
             before = time.monotonic()
-        pipe.send((count, longest))
+        pipe.send((count, longest, let_in))
 
 
 class _Crew:
@@ -83,9 +90,10 @@ class _Crew:
     def __init__(self, pair: Callable[[str], Pair], roles: tuple[str, ...]) -> None:
         context = multiprocessing.get_context("fork")
         self.pipes, self.pids = [], []
-        for role in roles:
+        counts = context.RawArray("q", len(roles))
+        for index in range(len(roles)):
             mine, theirs = context.Pipe()
-            context.Process(target=_work, args=(pair, role, theirs), daemon=True).start()
+            context.Process(target=_work, args=(pair, index, roles, counts, theirs), daemon=True).start()
             self.pipes.append(mine)
             self.pids.append(self._hear(mine))
 
@@ -95,8 +103,8 @@ class _Crew:
             raise TimeoutError("a process does not answer")
         return pipe.recv()
 
-    def round(self, seconds: float) -> list[tuple[int, float]]:
-        """Let all contend for so long; returns each one's (acquisitions, longest wait)."""
+    def round(self, seconds: float) -> list[tuple[int, float, list[int]]]:
+        """Let all contend for so long; returns each one's (acquisitions, longest wait, readings let in at each)."""
         start = time.monotonic() + 0.05
         for pipe in self.pipes:
             pipe.send((start, start + seconds))
@@ -132,19 +140,22 @@ def _cpu_seconds(pid: int) -> float:
 def _series(label: str, pair: Callable[[str], Pair], roles: tuple[str, ...], scale: Scale) -> Series:
     crew = _Crew(pair, roles)
     seconds = scale.pick(1.0, 0.2)
-    times, found = [], []
-    for _ in range(scale.pick(10, 3)):
-        found = crew.round(seconds)
-        times.append(1e6 * seconds / sum(count for count, _ in found))
-    total = sum(count for count, _ in found)
-    writers = [longest for (_, longest), role in zip(found, roles, strict=True) if role == "write"]
+    rounds = [crew.round(seconds) for _ in range(scale.pick(10, 3))]
+    times = [1e6 * seconds / sum(count for count, _, _ in found) for found in rounds]
+    counts = [sum(count for count, _, _ in of_one) for of_one in zip(*rounds, strict=True)]
+    longest = [max(wait for _, wait, _ in of_one) for of_one in zip(*rounds, strict=True)]
     facts: dict[str, Any] = {
-        "longest wait, ms": round(1000 * max(longest for _, longest in found), 2),
-        "smallest share": round(min(count for count, _ in found) * len(roles) / total, 3),
+        "longest wait, ms": round(1000 * max(longest), 2),
+        "smallest share": round(min(counts) * len(roles) / sum(counts), 3),
     }
+    writers = [wait for wait, role in zip(longest, roles, strict=True) if role == "write"]
     if writers:
         facts["longest wait of a writer, ms"] = round(1000 * max(writers), 2)
         facts["processor seconds a second, waiting"] = round(crew.burnt(*pair("write"), scale.pick(2.0, 0.5)), 4)
+    let_in = sorted(number for found in rounds for _, _, numbers in found for number in numbers)
+    if let_in:
+        middle, most = let_in[len(let_in) // 2], let_in[len(let_in) * 99 // 100]
+        facts["readings of one reader while a writer waits, median / 99 %"] = f"{middle} / {most}"
     crew.end()
     return Series(times, label, facts)
 
