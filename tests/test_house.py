@@ -77,6 +77,8 @@ def _named_by(node, module, path):
         for alias in node.names:
             submodule = f"{source}.{alias.name}"
             yield submodule if submodule in MODULES else source
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        yield from (name.value for name in node.args if isinstance(name, ast.Constant))
 
 
 @cache

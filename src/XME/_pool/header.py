@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import sys
@@ -11,9 +10,11 @@ import time
 
 def header(pnum: int | None) -> str:
     """Return the line that says what runs where, with how many workers (None: nobody knows)."""
+    from importlib import metadata  # it takes longer to import than most of XME
+
     try:
-        version = importlib.import_module("XME").__version__
-    except ImportError:
+        version = metadata.version("xme-shm")
+    except metadata.PackageNotFoundError:
         version = "run from its source"
     workers = "workers elsewhere" if pnum is None else f"{pnum} workers"
     return (
