@@ -178,6 +178,11 @@ def handover() -> Pieces:
     return _on_a_crew(ends, hand_over)
 
 
+def put_first() -> Pieces:
+    """A plain array of 256 MB written into fresh shared memory, as the first call with it does."""
+    return look(partial(need("XME").xmem_array, np.ones(1 << 25)), _FEW)
+
+
 def put_again() -> Pieces:
     """A plain array of 256 MB put where the workers see it, into memory that is warm."""
     array, rows = np.ones(1 << 25), need("XME").Array(range(2))
@@ -216,14 +221,24 @@ def task_and_count(row: int) -> Any:
     return None
 
 
-def task_single() -> Pieces:
-    """A tiny task of its own claim; the worker's half."""
+def _task(run: Callable[[Any, Any, range], Any]) -> Pieces:
     with need("XME.Executor").Executor(1) as executor:
-        *_, counts = executor.map(task_and_count, range(_LAST + 1), chunksize=1)
+        *_, counts = run(executor, task_and_count, range(_LAST + 1))
         rows = range(10_000)
-        whole = look(lambda: list(executor.map(increment, rows, chunksize=1)), 3)
+        whole = look(lambda: list(run(executor, increment, rows)), 3)
     per_task = {name: count / (_LAST - _FIRST) for name, count in counts.items() if count >= _LAST - _FIRST}
     return Pieces(whole.time_us / len(rows), per_task, {})
+
+
+def task_single() -> Pieces:
+    """A tiny task of its own claim; the worker's half."""
+    return _task(lambda executor, function, rows: executor.map(function, rows, chunksize=1))
+
+
+def task_grouped() -> Pieces:
+    """A tiny task of many in a claim; the worker's half."""
+    xme = need("XME")
+    return _task(lambda executor, function, rows: xme.XME(function, executor=executor).fun(xme.Array(rows)))
 
 
 def message_update() -> Pieces:
@@ -252,7 +267,7 @@ def guard_call() -> Pieces:
 
 _ALL = (
     mutex_pair, security_mutex, security_read, dict_get_first, dict_set, list_append, object_change, object_read,
-    create_drop, attach, nested_made, nested_reached, big_set_again, task_single, one_row, handover, put_again, start,
-    message_update, guard_call,
+    create_drop, attach, nested_made, nested_reached, big_set_again, task_single, task_grouped, one_row, handover,
+    put_first, put_again, start, message_update, guard_call,
 )  # fmt: skip
 OPERATIONS: Mapping[str, Callable[[], Pieces]] = {operation.__name__: operation for operation in _ALL}
