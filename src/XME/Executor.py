@@ -41,7 +41,7 @@ from typing import Any
 
 from XME._core import program
 from XME._core.callable_module import name_the_class
-from XME._pool import ending, statistics
+from XME._pool import ending, results, statistics
 from XME._pool.calls import Failure, RunningCall, split_outcomes
 from XME._pool.cores import available_cores
 from XME._pool.crew import Crew
@@ -49,10 +49,9 @@ from XME._pool.dispatch import Dispatcher
 from XME._pool.foreign import raise_failures
 from XME._pool.futures import FutureRunner
 from XME._pool.progress import ProgressBar
-from XME._pool.results import Results
 from XME._pool.starting import context_of
 from XME._pool.statistics import Statistics
-from XME.ArrayOperator import Array, Entry, ExecutionTable, name_of, tells_functions_end
+from XME.ArrayOperator import Array, Entry, ExecutionTable, tells_functions_end
 from XME.errors import CrewFailed, RowTimeout
 
 __all__ = ["Executor", "Statistics"]
@@ -254,12 +253,7 @@ class Executor(_StandardExecutor):
         engine = self._dispatcher()
         entry = Entry(fn, tuple(cut), {}, rows)
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiter = engine.waiters.take()
-        call = engine.begin(
-            ExecutionTable((entry,)), (entry,), waiter, name=lambda _row: name_of(fn), limit=chunksize or 0
-        )
-        assert call is not None  # it waits for a slot
-        return Results(engine, call, deadline).rows()
+        return results.begin(engine, entry, chunksize or 0, deadline).rows()
 
     # -- what is left over -------------------------------------------------------------------------------------------
 

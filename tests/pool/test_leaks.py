@@ -12,6 +12,7 @@ from tests.helpers import children, wait_until
 from tests.pool import rows
 from XME._core import program
 from XME.ArrayOperator import Array
+from XME.errors import UnshareableArgument
 from XME.Executor import Executor
 
 
@@ -103,6 +104,54 @@ def test_objects_that_are_dropped_leave_no_process(method):
 
 def zombies():
     return [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
+
+
+def names():
+    return rows.names_of(program.program_domain().id)
+
+
+def test_maps_that_cannot_begin_leave_no_name():
+    with Executor(1, start_method="fork") as executor:
+        assert list(executor.map(rows.square, [3])) == [9]
+        before = names()
+        for _ in range(5):
+            with pytest.raises(UnshareableArgument):
+                executor.map(rows.square, [threading.Lock()])
+
+        assert names() == before
+        assert list(executor.map(rows.square, [3])) == [9]
+
+
+def test_a_map_that_is_interrupted_when_it_is_on_the_board_leaves_nothing(monkeypatch):
+    def interrupted(_rows):
+        raise KeyboardInterrupt
+
+    with Executor(1, start_method="fork") as executor:
+        assert list(executor.map(rows.square, range(100))) == [n * n for n in range(100)]
+        before = names()
+        engine = executor._engine
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(engine, "_wake", interrupted)
+            executor.map(rows.square, range(100))
+        wait_until(lambda: engine.watch() or not engine.running)
+
+        assert names() == before
+        assert list(executor.map(rows.square, range(100))) == [n * n for n in range(100)]
+        assert names() == before
+
+
+@pytest.mark.parametrize("end", [Executor.shutdown, lambda executor: executor.shutdown(wait=False)])
+def test_the_end_of_an_executor_with_futures_leaves_no_name(end):
+    with Executor(1, start_method="fork") as first:
+        assert first.submit(rows.square, 3).result(rows.LIMIT_S) == 9
+    before = names()
+    for _ in range(3):
+        executor = Executor(1, start_method="fork")
+        assert executor.submit(rows.square, 3).result(rows.LIMIT_S) == 9
+        end(executor)
+
+    # What is only dropped leaves its names to the next operation.
+    wait_until(lambda: program.program_domain().names.tidy() or names() == before)
 
 
 def test_futures_that_never_pause_do_not_pile_up_results():

@@ -70,7 +70,7 @@ class FutureRunner:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.dispatcher = dispatcher
-        self._waiter = dispatcher.waiters.take()
+        self._waiter = dispatcher.waiters.take_for_good()
         self._pending: deque[RowFuture] = deque()
         self._active: list[tuple[RunningCall, list[RowFuture | None]]] = []
         # Decided, and to be told as soon as nobody holds the lock.

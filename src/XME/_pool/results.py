@@ -9,6 +9,30 @@ from typing import Any
 from XME._pool import leftovers
 from XME._pool.calls import Failure, RunningCall
 from XME._pool.dispatch import Dispatcher
+from XME.ArrayOperator import Entry, ExecutionTable, name_of
+
+
+def begin(engine: Dispatcher, entry: Entry, limit: int, deadline: float | None) -> Results:
+    """Put the one entry of a map on the board, at most `limit` rows a claim (0: as many as is good).
+
+    Raises:
+        UnshareableArgument, SharedMemoryFull, CrewFailed: nothing is run, and nothing is left behind.
+    """
+    begun: list[RunningCall] = []
+    waiter = engine.waiters.take()
+    try:
+        engine.begin(
+            ExecutionTable((entry,)), (entry,), waiter, name=lambda _row: name_of(entry.function), limit=limit,
+            keep=begun.append,
+        )  # fmt: skip
+    except BaseException:
+        if begun and not begun[0].finished:
+            # A Ctrl-C when it was on the board already: the waiter comes back when the workers are off it.
+            engine.abandon(begun[0], close=True)
+        else:
+            engine.waiters.give(waiter)
+        raise
+    return Results(engine, begun[0], deadline)
 
 
 class Results:

@@ -16,6 +16,7 @@ class Waiters:
         self._board = board
         self._lock = threading.Lock()
         self._free: list[int] = []
+        self._lasting: list[int] = []
         self._closed = False
 
     def take(self) -> int:
@@ -25,6 +26,12 @@ class Waiters:
                 return self._free.pop()
         serial, semaphore = b.new_semaphore(self._domain, 0)
         semaphore.close()
+        return serial
+
+    def take_for_good(self) -> int:
+        """Return the serial number of one that does not come back before the end."""
+        serial = self.take()
+        self._lasting.append(serial)
         return serial
 
     def give(self, serial: int) -> None:
@@ -39,13 +46,13 @@ class Waiters:
 
     def note_drop(self) -> None:
         """Leave word that they are to be unlinked; for finalizers, so it takes no lock."""
-        for serial in self._free:
+        for serial in (*self._free, *self._lasting):
             self._domain.names.note_drop(serial, always=True)
 
     def close(self) -> None:
         """Unlink them; those that are out are unlinked when they come back."""
         with self._lock:
             self._closed = True
-            free, self._free = self._free, []
-        for serial in free:
+            unused, self._free, self._lasting = self._free + self._lasting, [], []
+        for serial in unused:
             self._domain.names.unlink(serial)
