@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
@@ -100,6 +101,25 @@ def run_python(program, *args, timeout_s=40.0, env=None, cwd=None):
         if not isinstance(program, Path):
             script.write_text(program, encoding="utf-8")
         return _run([sys.executable, str(script), *map(str, args)], Path(folder), timeout_s, env, cwd or folder)
+
+
+def can_have_small_memory():
+    """True if this user may make a mount namespace with a /dev/shm of its own."""
+    probe = ["unshare", "-m", "mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(SHARED_MEMORY)]
+    with contextlib.suppress(FileNotFoundError):
+        return subprocess.run(probe, capture_output=True, timeout=10).returncode == 0
+    return False
+
+
+def run_in_small_memory(program, megabytes, folder):
+    """Run the text of a program in a new Python where /dev/shm has so many MB; its CompletedProcess."""
+    script = Path(folder, "small.py")
+    script.write_text(textwrap.dedent(program), encoding="utf-8")
+    command = f'mount -t tmpfs -o size={megabytes}m tmpfs {SHARED_MEMORY} && exec "{sys.executable}" "{script}"'
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, timeout=50,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
 
 
 def _run(command, folder, timeout_s, env, cwd):

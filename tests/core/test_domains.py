@@ -14,7 +14,7 @@ import time
 import pytest
 
 from tests.core.crew import PATIENCE_S, Child
-from tests.helpers import run_python
+from tests.helpers import can_have_small_memory, run_in_small_memory, run_python
 from XME._core import domain as domain_module
 from XME._core import layout, memory, names, ofd, participant, program, segment, shared_mutex, sweep
 from XME._core.domain import Domain, inspect
@@ -530,22 +530,9 @@ SMALL = """
 """
 
 
-def _can_mount():
-    probe = ["unshare", "-m", "mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/dev/shm"]
-    with contextlib.suppress(FileNotFoundError):
-        return subprocess.run(probe, capture_output=True, timeout=10).returncode == 0
-    return False
-
-
-@pytest.mark.skipif(not _can_mount(), reason="no right to make a mount namespace with a small /dev/shm")
+@pytest.mark.skipif(not can_have_small_memory(), reason="no right to make a mount namespace with a small /dev/shm")
 def test_a_small_file_system_is_never_a_bus_error(tmp_path):
-    script = tmp_path / "small.py"
-    script.write_text(textwrap.dedent(SMALL), encoding="utf-8")
-    command = f'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "{sys.executable}" "{script}"'
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, timeout=50,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    done = run_in_small_memory(SMALL, 64, tmp_path)
     assert done.stdout.strip() == "alive", done.stderr
     assert done.returncode == 0
 

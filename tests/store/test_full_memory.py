@@ -1,14 +1,12 @@
 """Shared memory is full in the middle of any operation: it fails as a whole, and works when there is room again."""
 
-import contextlib
 import errno
 import os
-import subprocess
 import sys
-import textwrap
 
 import pytest
 
+from tests.helpers import can_have_small_memory, run_in_small_memory
 from tests.store import crash_scenarios, object_scenarios
 from tests.store.crash_scenarios import BIG, FEW, LARGE, LARGES, SMALL, TREE, TREES, calling, deleting, setting
 from tests.store.crash_sweep import Scenario, Thing, World, act
@@ -217,21 +215,8 @@ SMALL_WORLD = """
 """
 
 
-def _can_mount():
-    probe = ["unshare", "-m", "mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", "/dev/shm"]
-    with contextlib.suppress(FileNotFoundError):
-        return subprocess.run(probe, capture_output=True, timeout=10).returncode == 0
-    return False
-
-
-@pytest.mark.skipif(not _can_mount(), reason="no right to make a mount namespace with a small /dev/shm")
+@pytest.mark.skipif(not can_have_small_memory(), reason="no right to make a mount namespace with a small /dev/shm")
 def test_a_small_file_system(tmp_path):
-    script = tmp_path / "small.py"
-    script.write_text(textwrap.dedent(SMALL_WORLD), encoding="utf-8")
-    command = f'mount -t tmpfs -o size=32m tmpfs /dev/shm && exec "{sys.executable}" "{script}"'
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, timeout=50,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    done = run_in_small_memory(SMALL_WORLD, 32, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("alive\n")

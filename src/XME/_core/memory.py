@@ -20,6 +20,8 @@ from XME.errors import NameTaken, SharedMemoryFull
 _refusing = False
 # What a file without content takes, about.
 _FILE_BYTES = 1024
+# In which stat(2) counts, whatever the file system's own blocks are.
+_STAT_BLOCK = 512
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
 # Python keeps a descriptor for every mapping up to 3.12; later it can be told not to.
 _MAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
@@ -35,26 +37,41 @@ def new_file() -> int:
         return os.open(names.FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
-def full(wanted: int) -> SharedMemoryFull:
-    """Return the error for `wanted` bytes that could not be had, with what is free now."""
+def full(wanted: int, failed: int | None = None) -> SharedMemoryFull:
+    """Return the error for `wanted` bytes that could not be had, with what is free now.
+
+    Args:
+        wanted: how many.
+        failed: descriptor of the file that could not be filled; what was written to it is as good as free.
+    """
     stat = os.statvfs(names.FOLDER)
-    return SharedMemoryFull.of(wanted, stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize, names.FOLDER)
+    free = stat.f_bavail * stat.f_frsize
+    if failed is not None:
+        file = os.fstat(failed)
+        # A file without a name goes when it is closed; one that has a name keeps what it has.
+        free += 0 if file.st_nlink else file.st_blocks * _STAT_BLOCK
+    return SharedMemoryFull.of(wanted, free, stat.f_blocks * stat.f_frsize, names.FOLDER)
 
 
 @contextlib.contextmanager
-def room_for(wanted: int) -> Any:
-    """Turn the kernel's 'no space' into SharedMemoryFull, which says how much was wanted and what is free."""
+def room_for(wanted: int, fd: int | None = None) -> Any:
+    """Turn the kernel's 'no space' into SharedMemoryFull, which says how much was wanted and what is free.
+
+    Args:
+        wanted: how many bytes.
+        fd: of the file that is filled, if there is one.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _NO_ROOM:
-            raise full(wanted) from error
+            raise full(wanted, fd) from error
         raise
 
 
 def reserve(fd: int, nbytes: int) -> None:
     """Make the file `nbytes` long and reserve its pages, so that no store into it can be a SIGBUS."""
-    with room_for(nbytes):
+    with room_for(nbytes, fd):
         os.posix_fallocate(fd, 0, nbytes)
 
 

@@ -139,7 +139,7 @@ def make(domain: Domain, serial: int, nbytes: int, kind: Kind, source: memoryvie
 
 def write_header(fd: int, serial: int, nbytes: int, kind: Kind, payload: bytes = b"") -> None:
     """Write a segment's header, and a small payload with it."""
-    with memory.room_for(HEADER_BYTES + len(payload)):
+    with memory.room_for(HEADER_BYTES + len(payload), fd):
         os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, nbytes, serial, kind) + payload, 0)
 
 
@@ -154,7 +154,7 @@ def write_payload(fd: int, offset: int, source: memoryview | None, wanted: int) 
         return
     data = source.cast("B")
     done = 0
-    with memory.room_for(wanted):
+    with memory.room_for(wanted, fd):
         while done < data.nbytes:
             done += os.pwrite(fd, data[done : done + _CHUNK], HEADER_BYTES + offset + done)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from XME._core import segment
+from XME._core import memory, segment
 from XME._pool.inherited import Inheritance
 from XME._pool.places import Places
 from XME._pool.shelf import Shelf
@@ -26,7 +26,7 @@ from XME._pool.warm import WarmSegments
 from XME._pool.wire import ArrayColumn, BlockColumn, Buffer, FunctionRef, Pickled, WholeColumn
 from XME._store import arrays, codec
 from XME.ArrayOperator import Array, Entry, ExecutionTable, Injected
-from XME.errors import UnshareableArgument
+from XME.errors import SharedMemoryFull, UnshareableArgument
 
 # A block of a column has at most this many rows, and about so many bytes.
 _BLOCK_ROWS = 1024
@@ -166,8 +166,11 @@ def send(
         log = table.log if any(entry.injects for entry in entries) else None
         places.flush()
         data = pickle.dumps((parts, log), 5)
-    except BaseException:
+    except BaseException as error:
         places.unlink()
+        if isinstance(error, SharedMemoryFull) and places.nbytes:
+            # Of use to the caller is what his call wants, and what is free without it.
+            raise memory.full(places.nbytes + error.wanted) from error
         raise
     return Sent(data, places.segments, places.nbytes, inheritance.generation, [keeps, inheritance.take_used()])
 

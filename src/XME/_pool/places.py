@@ -71,3 +71,5 @@ class Places:
         """Give everything back: the call does not take place."""
         for used in self.segments:
             used.unlink()
+            # The exception's traceback may live long, and with it whoever refers to the mapping.
+            used.close()
