@@ -10,10 +10,11 @@ import XME
 from tests.helpers import run_python
 from tests.pool.rows import program
 from tests.store.test_signals import Strike
-from XME import xmem_dict, xmem_list
+from XME import xmem_dict, xmem_list, xmem_object
 from XME._containers.container import Container
 from XME._core import memory, names
 from XME._core.namebook import NameBook
+from XME.errors import MutexError
 
 LIMIT_S = 20
 
@@ -220,3 +221,70 @@ def test_places_are_taken_back_beside_a_name_in_the_making():
     done = run_python(RECLAIMING)
 
     assert done.stdout == "True True\n", done.stdout + done.stderr
+
+
+class Counter:
+    def __init__(self):
+        self.value = 1
+
+
+SHARED = [
+    (lambda: xmem_dict(value=1), lambda d: d.update(value=2), lambda d: d["value"]),
+    (lambda: xmem_list([1]), lambda x: x.__setitem__(0, 2), lambda x: x[0]),
+    (lambda: xmem_object("counter", Counter), lambda o: setattr(o, "value", 2), lambda o: o.value),
+]
+
+
+@pytest.mark.parametrize(("make", "change", "read"), SHARED, ids=["dict", "list", "object"])
+def test_a_transaction_is_left_by_the_thread_that_entered_it(make, change, read):
+    shared = make()
+    block = shared.atomic()
+    block.__enter__()
+    change(shared)
+    seen = []
+
+    def leave():
+        with pytest.raises(MutexError, match="by the thread that entered it"):
+            block.__exit__(None, None, None)
+        seen.append(read(shared))
+
+    in_thread(leave)
+    assert seen == [1]
+    assert read(shared) == 2
+    block.__exit__(None, None, None)
+    in_thread(lambda: seen.append(read(shared)))
+    assert seen == [1, 2]
+    in_thread(lambda: change(shared))
+
+
+def test_what_was_not_entered_or_was_left_cannot_be_left():
+    d = xmem_dict(a=1)
+    with pytest.raises(MutexError, match="this thread is not in"):
+        d.atomic().__exit__(None, None, None)
+    inner = d.atomic()
+    with d.atomic():
+        inner.__enter__()
+        d["a"] = 2
+    with pytest.raises(MutexError, match="has ended already"):
+        inner.__exit__(None, None, None)
+    with pytest.raises(MutexError, match="this thread is not in"):
+        inner.__exit__(None, None, None)
+    assert d == {"a": 1}
+    in_thread(lambda: d.update(a=3))
+
+
+def test_one_block_serves_several_threads():
+    d = xmem_dict(n=0)
+    block = d.atomic()
+
+    def add():
+        for _ in range(200):
+            with block, block:
+                d["n"] += 1
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert d["n"] == 800
