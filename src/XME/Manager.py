@@ -14,6 +14,7 @@ method of an `xmem_object` is exactly once also when its guard is killed. See do
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 import uuid
@@ -153,8 +154,8 @@ class XMEManager(ForRow):
             LoopTime: ignored; nothing is waited for in a loop.
 
         Returns:
-            The result. The false text XMEM_GET_FAIL if the time is over, or if there is nothing to wait for and
-            nothing has run.
+            The result. The false text XMEM_GET_FAIL if the time is over, or if there is none: nothing has run, the
+            last call failed and that was raised before, or `clean` has forgotten it.
 
         Raises:
             what the calls of this operator raised since the last get: the one exception itself, or CallErrors.
@@ -167,13 +168,13 @@ class XMEManager(ForRow):
         number = self._buffer.last_of(operator)
         if number and not self._ring.wait(number, deadline):
             return XMEM_GET_FAIL
+        found = self._buffer.result_of(operator)
         failed = self._buffer.take_failures(operator)
         if len(failed) == 1:
             raise failed[0][2]
         if failed:
             raise CallErrors.of({number: error for number, _, error in failed})
-        found = self._buffer.result_of(operator)
-        return XMEM_GET_FAIL if found is None else found[0]
+        return XMEM_GET_FAIL if found is None else pickle.loads(found)
 
     def clean(self, Operator: Any = None) -> None:
         """Forget the result of an operator."""

@@ -119,7 +119,8 @@ def fill(world):
     manager.append(account.fail, "failer")
     manager.append(see, "lister", seen=seen, text=BIG)
     manager.append(account.note, "noter", text="n")
-    manager.append(refuse, "refuser")
+    # Its failure takes the place of the result before it.
+    manager.append(refuse, "lister")
     manager.append(account.look, "looker")
     manager.append(account.add, "adder", value=2)
 
@@ -156,6 +157,7 @@ def check_run(world, died):
     assert world.manager.get("adder") == 3
     assert world.manager.get("looker") == 1
     assert world.manager.get("noter") is None
+    assert not world.manager.get("lister")
     go_on(world, 3)
     world.buffer.begin_guard()
     assert not world.buffer._parcels

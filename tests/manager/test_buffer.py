@@ -40,6 +40,7 @@ class Model:
             kind, operator, value = self.waiting.pop(0)
             if kind == "fail":
                 self.failures.append((operator, value))
+                self.results.pop(operator, None)
                 return
             if kind == "add":
                 self.value += value
@@ -227,7 +228,33 @@ def test_a_failure_has_the_traceback_of_where_it_happened(parts):
     with pytest.raises(KeyError, match="as it should") as caught:
         manager.get("me")
     assert 'raise KeyError("as it should")' in str(caught.value.__cause__)
-    assert manager.get("me") is not None
+
+
+def test_behind_a_failure_there_is_no_result_of_an_older_call(parts):
+    manager, account, _ = parts
+    for function in (fail_with, account.fail):
+        manager.append(dict, "me", v=1)
+        manager.append(function, "me")
+        manager._buffer.run(2)
+        with pytest.raises((ValueError, KeyError)):
+            manager.get("me")
+        assert manager.get("me") == XMEM_GET_FAIL
+        assert manager.get_buffers() == {"GUARD": []}
+
+
+def fail_with():
+    raise ValueError("never")
+
+
+def test_a_result_of_a_call_behind_a_failure_is_kept(parts):
+    manager, *_ = parts
+    manager.append(fail_with, "me")
+    manager.append(dict, "me", v=1)
+    manager._buffer.run(2)
+    with pytest.raises(ValueError, match="never"):
+        manager.get("me")
+    assert manager.get("me") == {"v": 1}
+    manager.clean("me")
 
 
 def test_get_that_may_not_wait_gives_the_false_mark(parts):

@@ -2,12 +2,13 @@
 
 What becomes public when, for call n of operator o (the ring's table has the words)::
 
-    any function     STARTED; it runs; results[o] = result      or failures[n]; DONE
+    any function     STARTED; it runs; results[o] = result      or failures[n]; results[o] deleted; DONE
     a method of an   STARTED; it runs; results[o] = result; then the commit of what it has changed and of the
-    xmem_object      number n, by one store; DONE               or failures[n]; DONE
+    xmem_object      number n, by one store; DONE               or failures[n]; results[o] deleted; DONE
 
 So who finds n STARTED after a death knows: of a method, whether it was done (the object's number says so), and if not,
-that it has changed nothing: it is run. Of anything else, nothing: failures[n] says GuardDied.
+that it has changed nothing: it is run. Of anything else, nothing: failures[n] says GuardDied. Where failures[n] stands
+already, it has failed: what is left is the result of a call before it, which nobody shall take for its own.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class CallBuffer:
 
     Attributes:
         ring: the calls that wait.
-        results: for each operator's key, the result of his last call.
+        results: for each operator's key, the result of his last call; nothing if that one failed.
         failures: for each call that failed, its operator, name and exception, until they are fetched.
     """
 
@@ -104,10 +105,13 @@ class CallBuffer:
                 return number
         return 0
 
-    def result_of(self, operator: Any) -> tuple[Any] | None:
-        """Return the result of an operator's last call in a tuple; None if there is none."""
-        data = self.results.get(self.key_of(operator)[0])
-        return None if data is None else (pickle.loads(data),)
+    def result_of(self, operator: Any) -> bytes | None:
+        """Return the result of an operator's last call as its pickle; None if there is none, or if that call failed.
+
+        Who also wants the failures takes them after this: a result that is gone is one whose failure stands there.
+        """
+        found: bytes | None = self.results.get(self.key_of(operator)[0])
+        return found
 
     def take_failures(self, operator: Any = None) -> list[tuple[int, str, Exception]]:
         """Take out what has failed, of one operator or (None) of all: (number, name, exception), in order."""
@@ -242,12 +246,21 @@ class CallBuffer:
     def _fail(self, number: int, key: bytes, name: str, error: BaseException) -> None:
         if number not in self.failures:
             self.failures[number] = calls.encode_failure(key, name, error)
+        self._drop_result(key)
+
+    def _drop_result(self, key: bytes) -> None:
+        # A look is cheaper than a change.
+        if key in self.results:
+            self.results.pop(key, None)
 
     def _settle(self, number: int, done: list[tuple[int, Any]]) -> None:
         """Settle a call that a dead one, or one that was interrupted, has started."""
         call = self._read(number)
         assert call is not None  # it is STARTED, and nobody else may end it
         token, key, _ = call
+        if number in self.failures:
+            self._drop_result(key)
+            return
         try:
             function = calls.decode_function(token)
             if type(function) is Method:
