@@ -108,7 +108,7 @@ class XMEManager(ForRow):
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    def append(self, fun: Any = _NONE, Operator: Any = None, /, **kwargs: Any) -> None:
+    def append(self, fun: Any = _NONE, Operator: Any = _NONE, /, **kwargs: Any) -> None:
         """Append a call of `fun` with keywords; the guard, or `exec`, runs it.
 
         It was appended when this returns (some 10 us), and is run even if this process is killed then. A method of an
@@ -116,8 +116,8 @@ class XMEManager(ForRow):
 
         Args:
             fun: a function, a method of an `xmem_object`, an entry of ``__XMEM__``.
-            Operator: whose result it is; None: this row's own. By keyword as well, unless it is given by position:
-                then all keywords are the function's.
+            Operator: whose result it is; None: this row's own, as when it is left out. By keyword as well, unless it is
+                given by position, be it None: then all keywords are the function's.
             **kwargs: for the function.
 
         Raises:
@@ -128,7 +128,7 @@ class XMEManager(ForRow):
         """
         if fun is _NONE:
             fun = kwargs.pop("fun", None)
-        if Operator is None:
+        if Operator is _NONE:
             Operator = kwargs.pop("Operator", None)
         self._buffer.append(fun, self._own(Operator), kwargs)
 

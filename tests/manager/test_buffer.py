@@ -179,6 +179,10 @@ def test_the_names_of_append_do_not_clash(parts):
     assert (manager.exec(), manager.get("me")) == ({"fun": 1}, {"fun": 1})
     manager.append(fun=dict, Operator="me", a=1)
     assert (manager.exec(), manager.get("me")) == ({"a": 1}, {"a": 1})
+    manager.append(dict, None, Operator="x", fun=2)
+    assert manager.exec() == manager.get() == {"Operator": "x", "fun": 2}
+    assert manager.get("x") == XMEM_GET_FAIL
+    manager.clean()
     manager.clean("me")
 
 
