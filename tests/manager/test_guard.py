@@ -22,6 +22,8 @@ from XME import (
     xmem_list,
     xmem_object,
 )
+from XME._manager import guard as guards
+from XME._manager import script
 from XME._manager.ring import W_BROKEN
 
 
@@ -207,6 +209,50 @@ def test_an_error_in_the_script_is_raised_when_all_calls_have_run(account):
             xme.gfun(5)
         assert "<script of XMEGuard>" in str(caught.value.__cause__)
         assert account.value == 5
+
+
+LATE = """
+import time
+while __GUARD__.Status:
+    time.sleep(0.001)
+XMEManager.append(XMEManager.get_table("v").add, "late", value=1)
+raise ValueError(f"late, {XMEManager.get('late')}")
+"""
+
+
+def test_a_script_that_ends_after_the_last_call_is_waited_for_and_served(account):
+    with engine(add_many, quiet(script=LATE), account) as xme:
+        with pytest.raises(ValueError, match="late, 6"):
+            xme.gfun(5)
+        assert account.value == 6
+        assert xme.xmem.len() == 0
+
+
+def test_a_script_that_does_not_end_is_an_error_and_what_it_raises_then_is_logged(account, monkeypatch, caplog):
+    monkeypatch.setattr(script, "_PATIENCE_S", 0.05)
+    guard = quiet(script="__GUARD__.gate.wait(30); raise ValueError('too late')")
+    guard.gate = threading.Event()
+    manager = XMEManager({"v": account})
+    manager.append(account.add, "me", value=1)
+    with pytest.raises(TimeoutError, match=r"asks for __GUARD__\.Status"):
+        guard.Guard(manager)
+    assert manager.get("me") == 1
+    guard.gate.set()
+    wait_until(lambda: "too late" in caplog.text)
+    assert "the script of XMEGuard failed" in caplog.text
+
+
+def test_a_script_beside_a_guard_that_fails_is_not_silent_either(account, monkeypatch, caplog):
+    monkeypatch.setattr(guards._Service, "run", fail_when_the_script_has)
+    guard = quiet(script="raise ValueError('before')")
+    with pytest.raises(RuntimeError, match="the guard itself"):
+        guard.Guard(XMEManager({"v": account}))
+    assert "before" in caplog.text
+
+
+def fail_when_the_script_has(service):
+    wait_until(lambda: not service._script._runs)
+    raise RuntimeError("the guard itself")
 
 
 def test_a_script_that_kills_its_guard_again_and_again_ends_the_call(account):

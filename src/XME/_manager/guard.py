@@ -6,20 +6,21 @@ When it ends, if no call waits::
                  else when nothing was appended for ExitTime
     elsewhere    when it was told to stop, or hearts have beaten and none does, or nothing was appended for ExitTime
 
-It sleeps on a semaphore that an append posts. Killed, it is started again by gfun, and the call that it was on is
-settled first (buffer.py).
+Its script ends first: the guard tells it (``Status`` False) and goes on running calls until it has ended, or has taken
+too long (script.py). It sleeps on a semaphore that an append posts. Killed, it is started again by gfun, and the call
+that it was on is settled first (buffer.py).
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Self
 
 from XME._core.semaphore import Busy
 from XME._manager.ring import SLICE_S, W_ASLEEP, W_BEATS, W_BESIDE, W_BROKEN
+from XME._manager.script import Script
 from XME.errors import DomainEnded, SharedMemoryFull
 
 # So many calls are run before others, who run calls by hand, get a turn.
@@ -28,8 +29,6 @@ _BATCH = 64
 _LINGER_S = 20e-6 if (os.cpu_count() or 1) > 1 else 0.0
 # macOS has no sched_yield.
 _give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
-# A script that does not end is waited for so long.
-_SCRIPT_S = 1.0
 
 
 class XMEGuard:
@@ -43,7 +42,8 @@ class XMEGuard:
         VerboseTime: after how many seconds it prints what it is doing; 0: never.
         script: Python code that runs in the guard's process beside it, with ``__GUARD__`` (this object), ``XMEManager``
             and ``print``; an error in it is raised by gfun. ``guard + "more"`` appends to it. ``__GUARD__.Status`` is
-            True until the guard ends, and a script that makes it False tells it to stop.
+            True until the guard wants to end, and a script that makes it False tells it to stop. The guard waits for
+            it: a script that runs in a loop asks for ``__GUARD__.Status`` in it.
 
     Raises:
         ValueError: a time is negative or no number.
@@ -84,18 +84,23 @@ class XMEGuard:
 
         Raises:
             what the script raises, when all calls have run.
+            TimeoutError: the script had not ended ten seconds after the guard wanted to.
             RuntimeError: guards died again and again before they could run one call.
         """
         if XMEManager is None:
             msg = "a guard runs an XMEManager's calls: XME.XME(fun, guard.Guard).gfun(...), or Guard(XMEManager=...)"
             raise TypeError(msg)
-        script = _Script(self, XMEManager, print)
-        service = _Service(self, XMEManager, print)
+        names = {"__name__": "__guard_script__", "__GUARD__": self, "XMEManager": XMEManager, "print": print}
+        script = Script(self.script, names, XMEManager._ring.wake)
+        service = _Service(self, XMEManager, print, script)
         service.begin()
         self.Status = True
-        script.start()
         try:
+            script.start()
             service.run()
+        except BaseException:
+            script.leave()
+            raise
         finally:
             self.Status = False
         script.end()
@@ -112,35 +117,11 @@ def _require_text(script: Any) -> None:
 XMEGuard.Guard.is_restartable = True  # type: ignore[attr-defined] # functions take attributes
 
 
-class _Script:
-    def __init__(self, guard: XMEGuard, manager: Any, print: Callable[..., None]) -> None:
-        self._names = {"__name__": "__guard_script__", "__GUARD__": guard, "XMEManager": manager, "print": print}
-        self._text = guard.script
-        self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        if self._text.strip():
-            self._thread = threading.Thread(target=self._run, name="XME-guard-script", daemon=True)
-            self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            exec(compile(self._text, "<script of XMEGuard>", "exec"), self._names)  # noqa: S102 - the user's own
-        except BaseException as error:
-            self._error = error
-
-    def end(self) -> None:
-        if self._thread is not None:
-            self._thread.join(_SCRIPT_S)
-        if self._error is not None:
-            raise self._error
-
-
 class _Service:
-    def __init__(self, guard: XMEGuard, manager: Any, print: Callable[..., None]) -> None:
+    def __init__(self, guard: XMEGuard, manager: Any, print: Callable[..., None], script: Script) -> None:
         self._guard = guard
         self._print = print
+        self._script = script
         self._shared = manager._shared
         self._ring = manager._ring
         self._buffer = manager._buffer
@@ -180,7 +161,7 @@ class _Service:
             if settled != before or words[W_BESIDE]:
                 used = now
             if settled == before:
-                if self._is_over(words, now - used) and not ring.pending():
+                if self._may_end(words, now - used):
                     return
                 self._sleep(words)
             before = settled
@@ -191,6 +172,13 @@ class _Service:
         except SharedMemoryFull:
             # There is no room for a result, nor for a failure: the call stays STARTED until there is.
             time.sleep(SLICE_S)
+
+    def _may_end(self, words: Any, unused_s: float) -> bool:
+        if not self._is_over(words, unused_s) or self._ring.pending():
+            return False
+        self._guard.Status = False
+        # In this order: what the script has appended last is run as well.
+        return not self._script.is_worth_waiting() and not self._ring.pending()
 
     def _is_over(self, words: Any, unused_s: float) -> bool:
         if self._ring.domain.ended:
@@ -220,7 +208,7 @@ class _Service:
         except Busy:
             pass
         words[W_ASLEEP] = 1
-        if words[at] >> 2 != following and (words[W_BESIDE] or not self._is_over(words, 0.0)):
+        if words[at] >> 2 != following and (words[W_BESIDE] or not self._may_end(words, 0.0)):
             ring.work.wait(min(self._guard.EmpLoopTime or SLICE_S, 1.0))
         words[W_ASLEEP] = 0
 
