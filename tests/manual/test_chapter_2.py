@@ -1,10 +1,15 @@
 """Chapter 2 of the manual: its examples as programs of their own, and what its sentences mean."""
 
+import json
 import re
+import subprocess
+import sys
 
 import pytest
 
-from tests.helpers import run_python
+from benchmarks import guard_examples
+from benchmarks.guard_examples import EXAMPLES, results
+from tests.helpers import ROOT, run_python
 
 METHODS = ["fork", *[pytest.param(method, marks=pytest.mark.slow) for method in ("spawn", "forkserver")]]
 
@@ -142,65 +147,6 @@ def test_a_function_that_names_the_manager_is_given_it(method):
     assert second == "(['__GUARD__', '__STATUS__', '__XMEM__', 'a list key', 'key'],)"
 
 
-V = """
-import sys, time
-import XME
-
-class V:
-  value=0
-  def add(self,value): self.value+=value
-  def get(self): return self.value
-"""
-
-GUARD = V + """
-def fun(*args,XMEManager=None,print=print):
-  #dispatch
-  XMEManager=args[-2]
-  print=args[-1]
-  args=args[:-2]
-
-  op=XMEManager.AllocOperator()#allocate a id
-  v=XMEManager.get_table("v")
-  for i in range(100):
-    XMEManager.append(v.add,op,value=1)
-  XMEManager.append(
-    XMEManager.get_table("__XMEM__")["Table::update"],
-    value=XME.xmem_dict({"__GUARD__":{"Status":False}})
-  ) #stop XMEGuard
-"""
-
-HEART = V + """
-def fun(*args,XMEManager=None,print=print):
-  #dispatch
-  XMEManager=args[-2]
-  print=args[-1]
-  args=args[:-2]
-  op=XMEManager.AllocOperator()#allocate a id
-  xmehj=XME.HeartJump(op,XMEManager) #defind a heartjump object
-  xmehj.start() #start the heart jump
-  v=XMEManager.get_table("v")
-  for i in range(100):
-    XMEManager.append(v.add,op,value=1)
-  xmehj.stop() #stop the heart jump, mark this subprocess is end
-"""
-
-# As in the manual, and then: a second gfun on the same objects, and how long the guard outlived the last call.
-PROGRAM = """
-if __name__=="__main__":
-  options = dict(start_method=sys.argv[1]) if sys.argv[2] == "own" else {}
-  if sys.argv[2] == "one":
-    options = dict(start_method=sys.argv[1], pnum=1)
-  if sys.argv[2] == "executor":
-    options = dict(executor=XME.Executor.Executor(max_workers=8, start_method=sys.argv[1]))
-  xmeguard=XME.XMEGuard()
-  v=XME.xmem_object("Class_V",V)
-  xme=XME.XME(fun,xmeguard.Guard,xmemtable={"v":v},**options)
-  xme.gfun(xme.Array(range(10)))
-  print(xme.xmem.get_table("v").get())
-  begun = time.monotonic()
-  xme.gfun(xme.Array(range(10)))
-  print(xme.xmem.get_table("v").get(), time.monotonic() - begun)
-"""
 # Starts of processes take long: few of all combinations are for every day.
 USUAL = [("fork", "own"), ("fork", "one"), ("fork", "executor"), ("spawn", "own")]
 OTHERS = [("spawn", "one"), ("spawn", "executor"), *[("forkserver", mode) for mode in ("own", "one", "executor")]]
@@ -209,37 +155,45 @@ OTHERS = [("spawn", "one"), ("spawn", "executor"), *[("forkserver", mode) for mo
 @pytest.mark.parametrize(
     ("method", "mode"), [*USUAL, *[pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS]]
 )
-@pytest.mark.parametrize("example", [GUARD, HEART], ids=["guard", "heart"])
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_the_guard_runs_every_call_and_ends_by_itself(example, method, mode):
-    # On a slow machine the guard says now and then what it is doing.
-    first, second = [line for line in run(example + PROGRAM, method, mode).splitlines() if "XMEGuard: " not in line]
+    found = results(run(EXAMPLES[example], method, mode, 2))
 
-    assert first == "1000"
-    value, seconds = second.split()
-    assert value == "2000"
-    # The workers are there already: what is left is a thousand calls, and the end, before ExitTime (10 s) could count.
-    assert float(seconds) < 9
-
-
-SOON = HEART + """
-ended = []
-
-def beside(*args, XMEManager=None, print=print):
-  fun(*args, XMEManager, print)
-  return time.monotonic()
-
-if __name__=="__main__":
-  xmeguard=XME.XMEGuard()
-  v=XME.xmem_object("Class_V",V)
-  with XME.XME(beside,xmeguard.Guard,xmemtable={"v":v}) as xme:
-    _, stops = xme.gfun(xme.Array(range(10)))
-    print(v.get(), time.monotonic() - max(stops))
-"""
+    # A second gfun with the same objects goes on where the first has ended.
+    assert [count for count, _ in found] == [1000, 2000]
+    # A few milliseconds; before ExitTime, ten seconds, could count.
+    assert max(seconds for _, seconds in found) < 9
 
 
 def test_with_heart_jumps_the_guard_ends_soon_after_the_last_call():
-    value, seconds = run(SOON).splitlines()[-1].split()
+    program = EXAMPLES["2.3.2"].replace("XMEGuard()", "XMEGuard(ExitTime=30)")
 
-    assert value == "1000"
-    # A few milliseconds; a machine that is busy with other things may take longer, but ExitTime would be ten seconds.
-    assert float(seconds) < 5
+    ((count, seconds),) = results(run(program, "fork", "own", 1))
+
+    assert count == 1000
+    # A few milliseconds, and a busy machine's share; ExitTime would be thirty seconds.
+    assert seconds < 2
+
+
+@pytest.mark.long
+def test_the_examples_are_run_as_often_as_is_asked_for(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.guard_examples", "--times", "1", "--json", tmp_path / "found.json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2.3.1: 1 of 1 right; at most" in done.stdout
+    found = json.loads((tmp_path / "found.json").read_text())["examples"]
+    assert [(found[name]["runs"], found[name]["right"]) for name in EXAMPLES] == [(1, 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("program", "says"), [("print(999, 0.1)", "does not begin with 1000"), ("import time; time.sleep(99)", "did not end by itself")]
+)
+def test_a_run_that_is_not_right_is_found(monkeypatch, program, says):
+    monkeypatch.setattr(guard_examples, "LIMIT_S", 0.5)
+    monkeypatch.setitem(EXAMPLES, "2.3.2", program)
+
+    found = guard_examples.run(1)["examples"]["2.3.2"]
+
+    assert found["right"] == 0
+    assert says in found["wrong"][0]
