@@ -69,9 +69,12 @@ def see_and_die(seen):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_guard_is_replaced_and_its_call_reported(account):
+@pytest.mark.parametrize(
+    "method", ["fork", *[pytest.param(method, marks=pytest.mark.long) for method in ("spawn", "forkserver")]]
+)
+def test_a_killed_guard_is_replaced_and_its_call_reported(account, method):
     seen = xmem_list()
-    with engine(kill_guard, quiet(), account) as xme:
+    with engine(kill_guard, quiet(), account, start_method=method) as xme:
         xme.xmem.set("seen", seen)
         with pytest.raises(GuardDied, match="see_and_die") as caught:
             xme.gfun()

@@ -187,7 +187,8 @@ def test_the_examples_are_run_as_often_as_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("program", "says"), [("print(999, 0.1)", "does not begin with 1000"), ("import time; time.sleep(99)", "did not end by itself")]
+    ("program", "says"),
+    [("print(999, 0.1)", "does not begin with 1000"), ("import time; time.sleep(99)", "did not end by itself")],
 )
 def test_a_run_that_is_not_right_is_found(monkeypatch, program, says):
     monkeypatch.setattr(guard_examples, "LIMIT_S", 0.5)
