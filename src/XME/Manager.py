@@ -30,6 +30,7 @@ from XME._manager.held import Held
 from XME._manager.marks import XMEM_GET_FAIL
 from XME._manager.ring import SLOTS, W_BEATS, W_BESIDE, W_BROKEN, W_STARTS
 from XME._manager.shared import GUARD, SYSTEM_KEYS, XMEM, Shared
+from XME._manager.tables import Tables
 from XME._security.gate import key_of
 from XME.ArrayOperator import ForRow
 from XME.errors import CallErrors, ManagerRefuses
@@ -41,7 +42,7 @@ __all__ = ["XMEM_GET_FAIL", "HeartJump", "XMEGuard", "XMEManager"]
 _NONE: Any = object()
 
 
-class XMEManager(ForRow):
+class XMEManager(Tables, ForRow):
     """The shared state of an XME object, for its functions and for the program itself (``xme.xmem``).
 
     A function that names a parameter ``XMEManager`` is given one; each row has an operator of its own there, which is
@@ -95,16 +96,6 @@ class XMEManager(ForRow):
     def monitor(self) -> Monitor:
         """The messages."""
         return self._shared.monitor
-
-    @property
-    def __valuetable__(self) -> Any:
-        """The value table, an `xmem_dict`."""
-        return self._shared.table
-
-    @property
-    def __Buffer_Call__(self) -> dict[Any, Any]:
-        """The call buffer, as `get_buffers` gives it."""
-        return self.get_buffers()
 
     # -- calls -----------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,14 @@ def test_the_value_table_always_has_the_three_dicts_of_the_system(manager):
     assert set(manager.get_table("__XMEM__")) == NAMES | {"Lock", "Table", "Monitor"}
 
 
+@pytest.mark.parametrize("name", sorted(SYSTEM))
+def test_the_dicts_of_the_system_are_attributes_too(manager, name):
+    assert getattr(manager, name) is manager.get_table(name)
+    assert getattr(manager.of_row(), name) is manager.get_table(name)
+    with pytest.raises(AttributeError):
+        setattr(manager, name, {})
+
+
 def test_get_table_gives_shared_things_as_they_are_and_values_as_copies(manager):
     manager.set("plain", [1])
     manager.get_table("plain").append(2)
