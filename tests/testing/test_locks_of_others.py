@@ -2,6 +2,8 @@
 
 import threading
 
+import fasteners
+import portalocker
 import pytest
 
 from tests.testing import locks
@@ -71,7 +73,6 @@ def of_required(room):
 
 
 def of_fasteners(room):
-    fasteners = pytest.importorskip("fasteners")
     return [
         fasteners.InterProcessLock(room.path("b")), fasteners.InterProcessReaderWriterLock(room.path("c")),
         fasteners.ReaderWriterLock(),
@@ -79,7 +80,7 @@ def of_fasteners(room):
 
 
 def of_portalocker(room):
-    return [pytest.importorskip("portalocker").Lock(room.path("d"), timeout=0.1)]
+    return [portalocker.Lock(room.path("d"), timeout=0.1)]
 
 
 @pytest.mark.parametrize("make", [of_required, of_fasteners, of_portalocker])
