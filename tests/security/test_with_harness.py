@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.security import faces
 from XME import Security
-from XME.testing import Faults, LockSpec, Strategy, check_lock, crash_sweep, explore_lock
+from XME.testing import Faults, LockSpec, Op, Strategy, _crash_sweep, check_lock, crash_sweep, explore_lock
 
 KINDS = [Security.MUTEX, Security.AUTHORISATION, Security.READWRITE, Security.SPIN]
 # A busy machine's time; the storm measures how soon it is in fact.
@@ -58,6 +58,12 @@ def test_the_next_owner_and_nobody_else_is_told_who_died(kind):
 
 GATES = ("XME.Security", "XME._security.gate", "XME._core.guarded", "XME._core.guarded_mutex", "XME._core.waiting",
          "XME._core.mutex", "XME._core.rwlock", "XME._core.recovery")  # fmt: skip
+# What is only done by one who finds that the holder died: free it, and say so.
+RECOVERY = {"_recover", "_find_dead", "_await_movers", "_take_stock", "_clear", "enter", "_find_death", "sign"}
+
+
+def functions(places):
+    return {place.rpartition(", ")[2] for place in places}
 
 
 @pytest.mark.slow
@@ -66,7 +72,25 @@ GATES = ("XME.Security", "XME._security.gate", "XME._core.guarded", "XME._core.g
 def test_it_survives_a_kill_at_every_line(kind):
     faces.set_up(kind, ["a", "b", "c"])
     spec = spec_of(kind, on_crash="recovers")
-    crash_sweep(faces.make_face, spec, start_method="fork", gates=GATES).raise_if_failed()
+    report = crash_sweep(faces.make_face, spec, start_method="fork", gates=GATES)
+    report.raise_if_failed()
+    assert functions(report.places["acquire, after another died"]) >= RECOVERY
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_mutex_survives_a_kill_at_every_line_of_a_recovery(monkeypatch):
+    dead = _crash_sweep.Scene("acquire", Op.ACQUIRE, _crash_sweep.DEAD)
+    monkeypatch.setattr(_crash_sweep, "scenes_for", lambda spec, phases: [dead])
+    faces.set_up(Security.MUTEX, ["a", "b", "c"])
+    report = crash_sweep(
+        faces.make_face, spec_of(Security.MUTEX, on_crash="recovers"), start_method="fork", gates=GATES
+    )
+    report.raise_if_failed()
+    assert functions(report.places[str(dead)]) >= RECOVERY
+    # To the end of its way, and nothing was left out.
+    assert "after acquire" in report.places[str(dead)]
+    assert report.notes == []
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import posix_ipc
 
 from XME._core import shared_mutex
 from XME.testing import adapt
+from XME.testing._broken import OwnerWrittenLate
 
 
 def mp_lock():
@@ -129,3 +130,30 @@ class ToldSlots(Slots):
 
 def fails():
     raise OSError("no such lock")
+
+
+# -- broken behind a loop, and within one ------------------------------------------------------------------------------
+
+
+class LoopsFirst(OwnerWrittenLate):
+    """An ordinary loop, and what is broken comes after it."""
+
+    def _take(self):
+        for turn in range(6):
+            self._take_breath(turn)
+        return super()._take()
+
+    def _take_breath(self, turn):
+        pass
+
+
+class LoopsInside(OwnerWrittenLate):
+    """Flag and owner are written by one line: whoever is killed between its two turns has left it locked."""
+
+    def _set_flag(self):
+        with self.atomic():
+            if self.words[0]:
+                return False
+            for number, word in enumerate((1, self.me)):
+                self.words[number] = word
+            return True

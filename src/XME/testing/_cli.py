@@ -53,6 +53,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--deadline-s", type=float, default=30.0)
     parser.add_argument("--all-failures", action="store_true", help="go on after a violation")
     parser.add_argument("--crash-sweep", action="store_true", help="kill at every line of acquire, hold and release")
+    parser.add_argument("--max-gates", type=int, default=1000, help="after so many kills a scene of a sweep is left")
     parser.add_argument("--explore", type=int, metavar="RUNS", help="choose who goes on at every line")
     parser.add_argument("--strategy", choices=("hypothesis", "pct", "random", "exhaustive"))
     parser.add_argument("--html", metavar="FILE", help="write the timeline as a page")
@@ -99,7 +100,7 @@ def _report(options: argparse.Namespace) -> Report:
     shared |= {name: find(getattr(options, name)) for name in ("cleanup", "verify") if getattr(options, name)}
     shared["gates"] = tuple(options.gates)
     if options.crash_sweep:
-        return crash_sweep(make_lock, spec, all_failures=options.all_failures, **shared)
+        return crash_sweep(make_lock, spec, max_gates=options.max_gates, all_failures=options.all_failures, **shared)
     if options.explore is not None:
         strategy = Strategy(name=options.strategy, seed=options.seed) if options.strategy else None
         more = {"workers": options.workers, "rounds": options.rounds or 1, "strategy": strategy}

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from XME.errors import LockTestFailed
-from XME.testing import _worker
+from XME.testing import _gates, _worker
 from XME.testing._event import Event, Kind, Op
 
 PATIENCE_S = 20.0
@@ -64,12 +64,12 @@ class Hand:
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send(command)
 
-    def perform(self, op: Op, timeout_s: float | None, mode: int, inside: Any = None) -> None:
+    def perform(self, op: Op, timeout_s: float | None, mode: _gates.Mode, inside: Any = None) -> None:
         """Let it begin an operation."""
         self.op, self.answer, self.state, self.gates = op, None, State.RUNNING, 0
         self.send("op", op, timeout_s, mode, inside)
 
-    def go_on(self, mode: int) -> None:
+    def go_on(self, mode: _gates.Mode) -> None:
         """Let it through the gate where it stands."""
         self.state = State.RUNNING
         with contextlib.suppress(BrokenPipeError):

@@ -11,7 +11,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
@@ -24,17 +25,37 @@ _ZOO = os.path.join(_HARNESS, "_broken.py")
 _SPINS = 12
 
 
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """Where a victim stops: at the first visit that is not among those ``done``, up to ``visits`` of each place.
+
+    ``only`` leaves all other places out.
+    """
+
+    done: Mapping[str, int] = field(default_factory=dict)
+    visits: int = 1
+    only: str | None = None
+
+    def wants(self, place: str, visit: int) -> bool:
+        """True if the victim stops here."""
+        return self.done.get(place, 0) < visit <= self.visits and self.only in {None, place}
+
+
+# What a gate stops at: nothing (FREE), everything (EVERY), or chosen visits.
+Mode = int | Stops
+
+
 class Gate:
-    """One worker's gate: counts the places that it passes, and stops at all of them, at the n-th, or at none."""
+    """One worker's gate: counts the places that it passes, and stops at all of them, at some, or at none."""
 
     def __init__(self, ask: Callable[[int, str, bool], int]) -> None:
         """``ask(number, place, is_idle)`` blocks until the worker may go on, and returns the new mode."""
         self._ask = ask
-        self.mode = FREE
+        self.mode: Mode = FREE
         self.count = 0
         self._visits: dict[str, int] = {}
 
-    def arm(self, mode: int) -> None:
+    def arm(self, mode: Mode) -> None:
         """Begin an operation."""
         self.mode = mode
         self.count = 0
@@ -55,9 +76,9 @@ class Gate:
         if not self.mode:
             return
         self.count += 1
-        if self.mode > 0 and self.count != self.mode:
-            return
         visits = self._visits[place] = self._visits.get(place, 0) + 1
+        if isinstance(self.mode, Stops) and not self.mode.wants(place, visits):
+            return
         # A loop that comes by so often is waiting for somebody.
         self.mode = self._ask(self.count, place, is_idle or visits % _SPINS == 0)
 

@@ -26,7 +26,7 @@ def replay(token: str) -> Report:
     workers = 3 if plan is None else len(plan["rounds"])
     with Lab(read.make_lock, read.spec, workers, f"replay, {read.mode}", Options(**read.options)) as lab:
         if plan is None:
-            replay_kill(lab, read.run["scene"], read.run["gate"])
+            replay_kill(lab, **read.run)
         else:
             replay_plan(lab, plan)
         lab.report.token = token.strip()

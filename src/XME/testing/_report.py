@@ -36,6 +36,7 @@ class Report:
         token: what `replay` takes to do the failing run again; None where that is not possible.
         uncontrolled: the failing schedule, run twice, did not go the same way twice; it was not shrunk.
         notes: what else is to be said, such as the chance to miss a bug.
+        places: of a crash_sweep: for each of its scenes, the places where somebody was killed, in that order.
     """
 
     spec: LockSpec
@@ -47,6 +48,7 @@ class Report:
     token: str | None = None
     uncontrolled: bool = False
     notes: list[str] = field(default_factory=list)
+    places: dict[str, list[str]] = field(default_factory=dict)
     history: History | None = None
 
     def add(self, run: str, history: History, outcomes: tuple[Outcome, ...], plan: str = "") -> Verdict:
@@ -127,7 +129,7 @@ class Report:
                  "sentence": f.outcome.sentence, "witness": [str(event) for event in f.outcome.witness]}
                 for f in self.findings
             ],
-            "notes": self.notes,
+            "notes": self.notes, "places": self.places,
             "history": None if history is None else json.loads(history.to_json()),
         }  # fmt: skip
         with open(path, "w", encoding="utf-8") as file:

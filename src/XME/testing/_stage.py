@@ -149,7 +149,9 @@ class Stage:
 
     # -- one operation at a time -----------------------------------------------------------------------------------
 
-    def do(self, worker: int, op: Op, timeout_s: float | None = None, *, mode: int = _gates.FREE) -> Kind | None:
+    def do(
+        self, worker: int, op: Op, timeout_s: float | None = None, *, mode: _gates.Mode = _gates.FREE
+    ) -> Kind | None:
         """Let a worker do something; None if it waits, or stands at a gate."""
         hand = self.hands[worker]
         inside = (self.how(op), 0.0) if op is Op.SECTION else None

@@ -221,7 +221,7 @@ class Actor:
         reads = self.lock.take_read is not None
         return "ready", self.lock.tries, self.lock.waits, reads, threading.get_native_id()
 
-    def _on_op(self, op: Op, timeout_s: float | None, mode: int, inside: Any) -> tuple[Any, ...]:
+    def _on_op(self, op: Op, timeout_s: float | None, mode: _gates.Mode, inside: Any) -> tuple[Any, ...]:
         return "done", *self.perform(op, timeout_s, mode, inside)
 
     def _on_free(self, job: Any) -> tuple[Any, ...]:
@@ -246,7 +246,9 @@ class Actor:
 
     # -- one operation ---------------------------------------------------------------------------------------------
 
-    def perform(self, op: Op, timeout_s: float | None, mode: int = _gates.FREE, inside: Any = None) -> tuple[Kind, str]:
+    def perform(
+        self, op: Op, timeout_s: float | None, mode: _gates.Mode = _gates.FREE, inside: Any = None
+    ) -> tuple[Kind, str]:
         """Do one operation between its two records; an exception of the lock is an answer."""
         self._call += 1
         write = self.recorder.write
@@ -259,7 +261,7 @@ class Actor:
         write(op, kind, self._call, timeout_s, detail)
         return kind, detail
 
-    def _answer(self, op: Op, timeout_s: float | None, mode: int, inside: Any) -> tuple[Kind, str]:
+    def _answer(self, op: Op, timeout_s: float | None, mode: _gates.Mode, inside: Any) -> tuple[Kind, str]:
         gate = self.gate
         gate.arm(mode)
         try:
