@@ -11,7 +11,7 @@ import posix_ipc
 
 from XME._core import shared_mutex
 from XME.testing import adapt
-from XME.testing._broken import OwnerWrittenLate
+from XME.testing._broken import CheckThenSet, OwnerWrittenLate
 
 
 def mp_lock():
@@ -157,3 +157,28 @@ class LoopsInside(OwnerWrittenLate):
             for number, word in enumerate((1, self.me)):
                 self.words[number] = word
             return True
+
+
+# -- broken, and never twice in the same way ---------------------------------------------------------------------------
+
+
+class Moody(CheckThenSet):
+    """It looks whether it is free, takes a way that nobody can foresee, and then takes it."""
+
+    def take(self):
+        if self.words[0]:
+            return False
+        dice = os.urandom(2)
+        # Fewer turns than those that are taken for waiting.
+        for turn in range(dice[0] % 11):
+            self._dither(turn)
+        for turn in range(dice[1] % 11):
+            self._dawdle(turn)
+        self.words[0] = self.me
+        return True
+
+    def _dither(self, turn):
+        pass
+
+    def _dawdle(self, turn):
+        pass

@@ -11,7 +11,7 @@ from XME.testing._plan import Plan, Token
 from XME.testing._report import Report
 from XME.testing._spec import LockSpec, Strategy
 from XME.testing._steps import Explorer
-from XME.testing._strategies import Search, has_hypothesis, usual
+from XME.testing._strategies import Found, Search, has_hypothesis, usual
 
 
 def base_plan(spec: LockSpec, workers: int, rounds: int) -> Plan:
@@ -71,31 +71,34 @@ def explore_lock(
     lab.crew.workers = count
     with lab:
         search = Search(Explorer(lab), chosen, runs, time.monotonic() + budget_s)
-        plan = search.find(base_plan(spec, count, rounds))
+        found = search.find(base_plan(spec, count, rounds))
         lab.report.notes += search.notes
-        if plan is not None:
-            _report(lab, plan)
+        if found is not None:
+            _report(lab, found)
     return lab.report
 
 
-def _report(lab: Lab, plan: Plan) -> None:
-    """Run the smallest failing plan twice more, in workers that have seen nothing before, and report it."""
-    lab.crew.close()
-    explorer = Explorer(lab)
-    first, failed, (history, outcomes) = explorer.run(plan)
-    lab.crew.close()
-    second, _, _ = explorer.run(plan)
-    lab.report.uncontrolled = first.places[: first.controlled] != second.places[: second.controlled]
-    text = f"smallest plan: {plan}" + (f" ({first.last_places()})" if failed else "")
-    lab.report.add("the smallest schedule that was found", history, outcomes, text)
-    if failed:
-        lab.report.token = Token.of(lab, "explore_lock", plan=plan.to_dict())
-    else:
-        lab.report.notes.append("a schedule failed once and passed when it was run again: uncontrolled")
+def _report(lab: Lab, found: Found) -> None:
+    """Report a failing run: the smallest if that goes the same way twice too, else the one that was found first."""
+    report = lab.report
+    report.uncontrolled = found.again is None
+    ran, which = found.again or found.first, "first" if report.uncontrolled else "smallest"
+    if found.again is not None and found.plan != ran.steps.plan:
+        explorer = Explorer(lab)
+        one, two = explorer.run_afresh(found.plan), explorer.run_afresh(found.plan)
+        if found.checker in one.failed and one.went_as(two):
+            ran = one
+        else:
+            which = "first"
+            report.notes.append("a smaller schedule that failed went another way when it was run again: it is left out")
+    plan = ran.steps.as_plan()
+    text = f"{which} plan: {plan} ({ran.steps.last_places()})"
+    report.add(f"the {which} schedule that was found", ran.history, ran.outcomes, text)
+    report.token = Token.of(lab, "explore_lock", plan=plan.to_dict())
 
 
 def replay_plan(lab: Lab, plan: dict[str, Any]) -> None:
     """Run one plan again."""
     read = Plan.from_dict(plan)
-    steps, _, (history, outcomes) = Explorer(lab).run(read)
-    lab.report.add("the replayed schedule", history, outcomes, f"{read} ({steps.last_places()})")
+    ran = Explorer(lab).run(read)
+    lab.report.add("the replayed schedule", ran.history, ran.outcomes, f"{read} ({ran.steps.last_places()})")

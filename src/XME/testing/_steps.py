@@ -11,10 +11,11 @@ from typing import Any
 from XME.testing import _gates
 from XME.testing._crew import Hand, State
 from XME.testing._event import TAKING, Kind, Op
+from XME.testing._history import History
 from XME.testing._lab import Lab
 from XME.testing._plan import ROUNDS, Plan
 from XME.testing._stage import RELEASE_OF, Stage
-from XME.testing._verdict import Verdict
+from XME.testing._verdict import Outcome, Verdict
 
 SETTLE_S = 0.01
 MAX_GATES = 20_000
@@ -208,16 +209,47 @@ class Steps:
         return "; ".join(found)
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A run of a plan: how it went, what it left, and what the checkers said of that."""
+
+    steps: Steps
+    history: History
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def failed(self) -> list[str]:
+        """The names of the checkers that failed."""
+        return [outcome.checker for outcome in self.outcomes if outcome.verdict is Verdict.FAIL]
+
+    def went_as(self, other: Ran) -> bool:
+        """True if both went the same way: gate by gate, event by event (without their times), to the same end."""
+        return self._way() == other._way()
+
+    def _way(self) -> tuple[Any, ...]:
+        steps = self.steps
+        events: dict[int, list[tuple[Any, ...]]] = {}
+        for event in self.history.events:
+            # Of two who run at the same moment, one called and one woken up, the clock says whose record comes first:
+            # each one's own records are compared.
+            if event.op not in {Op.END, Op.LEFT}:
+                events.setdefault(event.worker, []).append((event.life, event.call, event.op, event.kind))
+        return steps.places[: steps.controlled], events, self.failed
+
+
 @dataclass
 class Explorer:
     """Runs plans and judges them."""
 
     lab: Lab
 
-    def run(self, plan: Plan, chooser: Chooser | None = None) -> tuple[Steps, list[str], Any]:
-        """Run a plan once; returns how it went, the names of the checkers that failed, and what to report."""
+    def run(self, plan: Plan, chooser: Chooser | None = None) -> Ran:
+        """Run a plan once."""
         steps = Steps(plan, chooser or Chooser(plan))
         history = self.lab.perform(steps.play, len(plan.rounds), stepped=True, settle_s=SETTLE_S)
-        outcomes = self.lab.judge(history)
-        failed = [outcome.checker for outcome in outcomes if outcome.verdict is Verdict.FAIL]
-        return steps, failed, (history, outcomes)
+        return Ran(steps, history, self.lab.judge(history))
+
+    def run_afresh(self, plan: Plan) -> Ran:
+        """Run a plan in workers that have seen nothing before."""
+        self.lab.crew.close()
+        return self.run(plan)

@@ -13,7 +13,7 @@ from typing import Any
 from XME.testing._plan import Plan
 from XME.testing._room import address_of
 from XME.testing._spec import LockSpec, Strategy
-from XME.testing._steps import Chooser, Explorer, Pct, Random, Steps
+from XME.testing._steps import Chooser, Explorer, Pct, Ran, Random, Steps
 
 _SHRINK_S = 20.0
 _KILLS = 0.4
@@ -29,6 +29,19 @@ def usual() -> Strategy:
     return Strategy.hypothesis() if has_hypothesis() else Strategy.pct()
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search found: a run that failed, by which checker, and the smallest plan that does the same.
+
+    ``again`` is the first run's plan, run once more; None if it does not go the same way twice, and is not shrunk.
+    """
+
+    first: Ran
+    again: Ran | None
+    checker: str
+    plan: Plan
+
+
 @dataclass
 class Search:
     """One search for a failing plan."""
@@ -40,28 +53,48 @@ class Search:
     notes: list[str] = field(default_factory=list)
     done: int = 0
     checker: str = ""
+    first: Ran | None = None
+    again: Ran | None = None
 
     @property
     def spec(self) -> LockSpec:
         """What the lock promises."""
         return self.explorer.lab.spec
 
-    def find(self, base: Plan) -> Plan | None:
-        """Return a small failing plan, None if none was found."""
-        name = self.strategy.name
-        if name == "exhaustive":
-            return self._exhaustive(base)
-        return self._by_hypothesis(base) if name == "hypothesis" else self._by_dice(base)
+    def find(self, base: Plan) -> Found | None:
+        """Return a failing run and a small plan that fails like it, None if none was found."""
+        search = {"exhaustive": self._exhaustive, "hypothesis": self._by_hypothesis}.get(
+            self.strategy.name, self._by_dice
+        )
+        plan = search(base)
+        if plan is None:
+            return None
+        assert self.first is not None
+        return Found(self.first, self.again, self.checker, plan)
 
     def fails(self, plan: Plan, chooser: Chooser | None = None) -> tuple[Steps, bool]:
         """Run a plan; the second is True if a checker failed (later: the one that failed first)."""
         self.done += 1
-        steps, failed, (history, outcomes) = self.explorer.run(plan, chooser)
-        if not failed:
-            self.explorer.lab.report.add("a schedule", history, outcomes)
-            return steps, False
-        self.checker = self.checker or failed[0]
-        return steps, self.checker in failed
+        ran = self.explorer.run(plan, chooser)
+        if not ran.failed:
+            self.explorer.lab.report.add("a schedule", ran.history, ran.outcomes)
+            return ran.steps, False
+        if self.first is None:
+            self.first, self.checker = ran, ran.failed[0]
+        return ran.steps, self.checker in ran.failed
+
+    def _is_controlled(self) -> bool:
+        """Run the plan that failed first twice more: True if both fail like it, and go the same way."""
+        assert self.first is not None
+        plan = self.first.steps.as_plan()
+        one, two = self.explorer.run_afresh(plan), self.explorer.run_afresh(plan)
+        if self.checker in one.failed and one.went_as(two):
+            self.again = one
+        return self.again is not None
+
+    def _small(self, plan: Plan) -> Plan:
+        """Make the plan that failed first as small as can be; what is not under control is left as it is."""
+        return self._shrunk(plan) if self._is_controlled() else plan
 
     def _is_time(self) -> bool:
         return self.done < self.runs and time.monotonic() < self.deadline
@@ -74,6 +107,8 @@ class Search:
             plan = waiting.popleft()
             steps, failed = self.fails(plan)
             if failed:
+                # Those with fewer preemptions have all passed: nothing is left to be made smaller.
+                self._is_controlled()
                 return steps.as_plan()
             waiting.extend(self._children(plan, steps))
         bound = f"with {self.strategy.max_preemptions} preemptions or fewer"
@@ -96,7 +131,7 @@ class Search:
         dice = random.Random(self.strategy.seed)  # noqa: S311 - to be repeated, not secret
         steps, failed = self.fails(base)
         if failed:
-            return self._shrunk(steps.as_plan())
+            return self._small(steps.as_plan())
         gates, workers = max(2, steps.gate), len(base.rounds)
         while self._is_time():
             plan = base
@@ -105,7 +140,7 @@ class Search:
             by_chance = Random(dice) if self.strategy.name == "random" else None
             steps, failed = self.fails(plan, by_chance or Pct(dice, workers, self.strategy.depth, gates))
             if failed:
-                return self._shrunk(steps.as_plan())
+                return self._small(steps.as_plan())
         if self.strategy.name == "pct":
             self.notes.append(_chance_to_miss(workers, gates, self.strategy.depth, self.done))
         return None
@@ -146,12 +181,12 @@ class Search:
 
         steps, failed = self.fails(base)
         if failed:
-            return self._shrunk(steps.as_plan())
+            return self._small(steps.as_plan())
         found: list[Plan] = []
         try:
             self._hypothesis_test(steps.gate, found)()
         except (_FoundError, _EnoughError, errors.Flaky):
-            # Flaky: the same plan passed later. The smallest is run twice more, and the report says so then.
+            # Flaky: a smaller plan failed and later passed. The smallest is run twice more before it is reported.
             pass
         return min(found, key=lambda plan: (plan.size, plan.preemptions, plan.kills)) if found else None
 
@@ -168,9 +203,11 @@ class Search:
                 raise _EnoughError
             steps, failed = self.fails(plan)
             if failed:
-                if not found:
-                    limit = time.monotonic() + _SHRINK_S
                 found.append(steps.as_plan())
+                if len(found) == 1:
+                    if not self._is_controlled():
+                        raise _EnoughError
+                    limit = time.monotonic() + _SHRINK_S
                 raise _FoundError(self.checker)
 
         # The database of examples knows tests by their names: each lock has its own.
@@ -192,7 +229,7 @@ class _FoundError(Exception):
 
 
 class _EnoughError(BaseException):
-    """Time to shrink is over; no Exception, so that Hypothesis lets it through."""
+    """Time to shrink is over, or there is nothing to be shrunk; no Exception, so that Hypothesis lets it through."""
 
 
 def plans(workers: int, gates: int, spec: LockSpec) -> Any:
