@@ -10,7 +10,7 @@ import pytest
 
 from tests.testing import locks
 from XME.errors import LockTestFailed
-from XME.testing import LockSpec, Strategy, check_lock, explore_lock
+from XME.testing import Faults, LockSpec, Strategy, check_lock, explore_lock
 
 FEW = {"workers": 2, "rounds": 3}
 THREADS = LockSpec.mutex(between="threads")
@@ -65,6 +65,34 @@ def test_what_is_no_maker_or_no_specification_is_refused_before_anything_starts(
         explore_lock(threading.Lock, THREADS, runs=0)
 
 
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: LockSpec.mutex(recover_s=0), "recover_s=0: a time"),
+        (lambda: LockSpec.mutex(stuck_s=float("nan")), "stuck_s=nan: a time"),
+        (lambda: LockSpec.mutex(max_wait_s=-1), "max_wait_s=-1: a time"),
+        (lambda: LockSpec.mutex(stuck_s=float("inf")), "stuck_s=inf: a time"),
+        (lambda: LockSpec.mutex(max_bypass=-1), "max_bypass=-1: a number"),
+        (lambda: Faults(kill=1.5), "kill=1.5: a share"),
+        (lambda: Faults(stop_continue=-0.1), "stop_continue=-0.1: a share"),
+        (lambda: Faults(pause_s=(0.2, 0.1)), "the shortest and the longest"),
+        (lambda: Faults(pause_s=(-1, 0)), "the shortest and the longest"),
+        (lambda: check_lock(threading.Lock, THREADS, deadline_s=-1), "deadline_s=-1: a time"),
+        (lambda: explore_lock(threading.Lock, THREADS, budget_s=0), "budget_s=0: a time"),
+        (lambda: check_lock(threading.Lock, THREADS, workers=257), "workers=257: 257 workers, and there are 256"),
+        (lambda: explore_lock(threading.Lock, THREADS, workers=300), "256 at most"),
+        (
+            lambda: check_lock(threading.Semaphore, LockSpec.permits_of(256, between="threads")),
+            "permits=256 need one more than that: 257 workers",
+        ),
+    ],
+)
+def test_a_number_that_can_not_be_meant_is_refused_by_its_name(make, says):
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert says in str(caught.value)
+
+
 def test_a_lock_that_only_raises_does_not_pass():
     report = check_lock(Typo, LockSpec.mutex(), start_method="fork", **FEW)
     assert not report.ok
@@ -88,6 +116,11 @@ def test_without_hypothesis_its_strategy_says_what_to_do(monkeypatch):
         (["replay", "xmelock1:nonsense"], "no token"),
         (["threading:Lock", "--rounds", "0"], "nothing is tested"),
         (["threading:Lock", "--rounds", "3"], "between='threads'"),
+        (["threading:Lock", "--max-wait-s", "-1"], "max_wait_s=-1: a time in seconds, more than 0"),
+        (["threading:Lock", "--kill", "-0.5"], "kill=-0.5: a share of all rounds, from 0 to 1"),
+        (["threading:Lock", "--between", "threads", "--workers", "300"], "256 at most"),
+        (["threading:Lock", "--between", "threads", "--html", "/nodir/x.html"], "'/nodir/x.html' cannot be written"),
+        (["threading:Lock", "--between", "threads", "--save", "/"], "'/' cannot be written"),
     ],
 )
 def test_a_wrong_command_says_why_in_one_line(command, says):

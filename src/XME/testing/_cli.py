@@ -69,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
     from XME.errors import LockTestFailed
 
     try:
+        for path in filter(None, (options.html, options.save)):
+            _require_writable(path)
         report = _report(options)
     except (ValueError, ModuleNotFoundError, LockTestFailed) as error:
         print(f"locktest: {error}", file=sys.stderr)
@@ -80,6 +82,18 @@ def run(options: argparse.Namespace) -> int:
     if options.save:
         report.save(options.save)
     return 0 if report.ok else 1
+
+
+def _require_writable(path: str) -> None:
+    """Refuse a file that cannot be written before the run, which may take minutes, and not after it (ValueError)."""
+    folder = os.path.dirname(path) or "."
+    if os.path.exists(path):
+        can = not os.path.isdir(path) and os.access(path, os.W_OK)
+    else:
+        can = os.path.isdir(folder) and os.access(folder, os.W_OK)
+    if not can:
+        msg = f"{path!r} cannot be written: it is no file, or is not yours, or its folder does not exist"
+        raise ValueError(msg)
 
 
 def _report(options: argparse.Namespace) -> Report:

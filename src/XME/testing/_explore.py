@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from XME.testing._lab import Lab, Options, require_count
+from XME.testing._lab import Lab, Options, require_count, require_workers
 from XME.testing._plan import Plan, Token
 from XME.testing._report import Report
-from XME.testing._spec import LockSpec, Strategy
+from XME.testing._spec import LockSpec, Strategy, require_time
 from XME.testing._steps import Explorer
 from XME.testing._strategies import Found, Search, has_hypothesis, usual
 
@@ -50,7 +50,7 @@ def explore_lock(
         LockTestFailed: the workers themselves do not work.
         ModuleNotFoundError: the strategy is Hypothesis', which is not installed.
         TypeError: make_lock makes nothing, or spec is none.
-        ValueError: a number is below 1.
+        ValueError: a number is below 1, a time is not above 0, or there are more workers than 256.
 
     >>> from XME.testing._broken import CheckThenSet
     >>> report = explore_lock(CheckThenSet, LockSpec.mutex(), strategy=Strategy.exhaustive(1), start_method="fork")
@@ -60,6 +60,7 @@ def explore_lock(
     wanted = Options(**options)
     require_count("runs", runs)
     require_count("rounds", rounds)
+    require_time("budget_s", budget_s)
     chosen = strategy or usual()
     if chosen.name == "hypothesis" and not has_hypothesis():
         raise ModuleNotFoundError(
@@ -68,6 +69,7 @@ def explore_lock(
     lab = Lab(make_lock, spec, 1, f"explore_lock, {chosen.name}", wanted)
     count = workers or (3 if spec.read_write else spec.permits + 1)
     require_count("workers", count)
+    require_workers(count, f"workers={count}" if workers else f"permits={spec.permits} need one more than that")
     lab.crew.workers = count
     with lab:
         search = Search(Explorer(lab), chosen, runs, time.monotonic() + budget_s)

@@ -11,9 +11,9 @@ from typing import Any
 from XME.testing._crew import Hand, State
 from XME.testing._drills import drills_for
 from XME.testing._event import GIVING, TAKING, Kind, Op
-from XME.testing._lab import Lab, Options, require_count
+from XME.testing._lab import Lab, Options, require_count, require_workers
 from XME.testing._report import Report
-from XME.testing._spec import Faults, LockSpec
+from XME.testing._spec import Faults, LockSpec, require_time
 from XME.testing._stage import RELEASE_OF, Stage
 
 _RECORDS_A_ROUND = 20
@@ -106,7 +106,8 @@ def check_lock(
     Raises:
         LockTestFailed: the workers themselves do not work.
         TypeError: make_lock makes nothing, or spec is none.
-        ValueError: the faults contradict the specification, or a number is below 1.
+        ValueError: the faults contradict the specification, a number is below 1, a time is not above 0, or
+            there are more workers than 256.
 
     >>> import threading
     >>> spec = LockSpec.mutex(between="threads")
@@ -116,10 +117,14 @@ def check_lock(
     wanted = Options(**options)
     for name, count in {"workers": workers, "rounds": rounds, "repeats": repeats}.items():
         require_count(name, count)
+    require_time("deadline_s", deadline_s)
     faults = Faults() if faults is None else faults
     lab = Lab(make_lock, spec, workers, "check_lock", wanted)
     kills = faults.kills(spec, workers * rounds)
-    lab.crew.workers = max([workers, *(drill.workers for drill in drills_for(spec))])
+    require_workers(workers, f"workers={workers}")
+    needed = max(drill.workers for drill in drills_for(spec))
+    require_workers(needed, f"permits={spec.permits} need one more than that")
+    lab.crew.workers = max(workers, needed)
     with lab:
         for drill in drills_for(spec):
             lab.play(f"the drill {drill.name!r}", drill.play, drill.workers)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from XME.testing._actor import MAX_WORKERS
 from XME.testing._checks import MutualExclusion, Permits, ReaderWriter, Tripwire
 from XME.testing._checks_calls import NoFalseRefusal, OwnerOnly, Reentrancy
 from XME.testing._checks_crash import CrashRecovery, NoLeak
@@ -53,6 +54,13 @@ def require_count(name: str, count: int) -> None:
     """Refuse a number of workers, rounds or runs that would test nothing (ValueError)."""
     if count < 1:
         msg = f"{name}={count}: at least 1, or nothing is tested"
+        raise ValueError(msg)
+
+
+def require_workers(count: int, why: str) -> None:
+    """Refuse more workers than there are places for on the board that they share (ValueError)."""
+    if count > MAX_WORKERS:
+        msg = f"{why}: {count} workers, and there are {MAX_WORKERS} at most"
         raise ValueError(msg)
 
 

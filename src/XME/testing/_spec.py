@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 Policy = Literal["recovers", "notifies", "stays_locked", "unspecified"]
 Between = Literal["processes", "threads"]
+
+
+def require_time(name: str, seconds: float) -> None:
+    """Refuse a time that does not pass, or never ends (ValueError)."""
+    if not (seconds > 0 and math.isfinite(seconds)):
+        msg = f"{name}={seconds:g}: a time in seconds, more than 0"
+        raise ValueError(msg)
+
+
+def _require_share(name: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        msg = f"{name}={share:g}: a share of all rounds, from 0 to 1"
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +66,7 @@ class LockSpec:
             raise ValueError(msg)
         if self.permits > 1 and (self.read_write or self.depth > 1):
             raise ValueError("a lock of several permits has neither readers nor depth")
+        self._require_bounds()
         if self.on_crash not in {"recovers", "notifies", "stays_locked", "unspecified"}:
             msg = f"on_crash={self.on_crash!r}: recovers, notifies, stays_locked or unspecified"
             raise ValueError(msg)
@@ -60,6 +75,16 @@ class LockSpec:
             raise ValueError(msg)
         if self.between == "threads" and self.on_crash != "unspecified":
             raise ValueError("a thread cannot be killed alone: between='threads' leaves on_crash unspecified")
+
+    def _require_bounds(self) -> None:
+        # A bound that nothing can keep would be blamed on the lock.
+        require_time("recover_s", self.recover_s)
+        require_time("stuck_s", self.stuck_s)
+        if self.max_wait_s is not None:
+            require_time("max_wait_s", self.max_wait_s)
+        if self.max_bypass is not None and self.max_bypass < 0:
+            msg = f"max_bypass={self.max_bypass}: a number of sections, 0 or more"
+            raise ValueError(msg)
 
     @classmethod
     def mutex(cls, **promises: Any) -> Self:
@@ -139,6 +164,15 @@ class Faults:
     kill: float | None = None
     pause_s: tuple[float, float] = (0.0, 0.002)
     stop_continue: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kill is not None:
+            _require_share("kill", self.kill)
+        _require_share("stop_continue", self.stop_continue)
+        low, high = self.pause_s
+        if not (0 <= low <= high and math.isfinite(high)):
+            msg = f"pause_s=({low:g}, {high:g}): the shortest and the longest pause in seconds, 0 or more"
+            raise ValueError(msg)
 
     def kills(self, spec: LockSpec, rounds: int) -> int:
         """Return how many kills a run of so many rounds gets."""
