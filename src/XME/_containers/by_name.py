@@ -28,7 +28,8 @@ def add_opener(kind: str, opener: Callable[[Domain, Entry], Any]) -> None:
 def attach(name: str) -> Any:
     """Return the shared container with this public name, of whatever program of this user.
 
-    This process then keeps the name alive as well, until it drops its last handle or ends.
+    This process then keeps what was made with a name alive as well, until it drops its last handle or ends; a list,
+    dict or object that was published ends with its program.
 
     Args:
         name: what `name=` or `.publish(name)` said.

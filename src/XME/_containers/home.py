@@ -11,7 +11,8 @@ The payload, in 8-byte words::
     7     the serial number of the container that it belongs to, 0 if it stands for itself
     8     1 once some record has referred to segments or containers of its own
     9     in how many places of its parent it stands: 0, 1, or 2 for more; 3: its messages may have moved (Monitor)
-    10    the mutex's words, one for each participant and one more; then generation 0
+    10    1 once it has been given a public name where it lies (publish)
+    11    the mutex's words, one for each participant and one more; then generation 0
 
 A generation's number is in its segment before the segment's serial number is here, and that is here before the root
 names the generation. So whoever finds another number there has an old root, and reads it again.
@@ -37,13 +38,13 @@ from XME._store import log
 from XME._store.log import COMMIT, PLACE_MASK, Generation
 from XME.errors import BadSegment, ContainerGone, DomainEnded
 
-W_WHAT, W_ROOT, W_EVEN, W_ODD, W_GONE, W_NESTED, W_SETTLED, W_PARENT, W_REFERS, W_STORED = range(10)
-MUTEX_AT = 10
+W_WHAT, W_ROOT, W_EVEN, W_ODD, W_GONE, W_NESTED, W_SETTLED, W_PARENT, W_REFERS, W_STORED, W_PUBLISHED = range(11)
+MUTEX_AT = 11
 LIST, DICT, OBJECT = 1, 2, 3
 NAMES = {LIST: "list", DICT: "dict", OBJECT: "object"}
 
 _MAGIC = 0x454D58 << 32
-_VERSION = 1 << 8
+_VERSION = 2 << 8
 _PAGE = 4096
 # A home fits a page, with its semaphore's that is all that a small container takes; at least this much is for records.
 _LEAST_RECORDS = 1024

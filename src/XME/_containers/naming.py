@@ -1,19 +1,20 @@
 """Public names of shared containers, and taking names away.
 
-A container with a public name lies in a domain of its own, which ends with `unlink` or with its last user; one without
-lies in its program's domain.
+A container that is made with a public name lies in a domain of its own, which ends with `unlink` or with its last user;
+one without lies in its program's domain. It stays there when it is published: whoever has it, in whatever process, has
+the same one as who attaches to it by name, but it ends with its program.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from XME._containers import flight
 from XME._containers import home as homes
-from XME._containers.home import W_GONE, Home
+from XME._containers.home import W_GONE, W_PUBLISHED, Home
 from XME._core import layout, named, program, registry
 from XME._core.domain import Domain
-from XME.errors import DomainEnded
+from XME.errors import ContainerGone, DomainEnded
 
 
 class Member:
@@ -43,7 +44,21 @@ class Named(Home):
         'name-doctest'
         """
         domain = self.domain
-        return None if self._public_name is None or domain.ended or self._is_child else self._public_name
+        if domain.ended or self._is_child:
+            return None
+        if self._public_name is None:
+            return next(iter(self._names()), None)
+        return self._public_name
+
+    def _names(self) -> list[str]:
+        """Return the public names that it was given where it lies."""
+        words = self.words
+        try:
+            is_published = (self.map() if words is None else words)[W_PUBLISHED]
+        except (ContainerGone, DomainEnded):
+            return []
+        # Only then: they are looked for among all names of this user.
+        return registry.names_of(self.domain.id, self.serial) if is_published else []
 
     @property
     def _is_child(self) -> bool:
@@ -79,11 +94,58 @@ class Named(Home):
         domain.names.mark_handed(self.serial)
         registry.add(registry.Entry(name, domain.id, self.serial, homes.NAMES[self.kind]))
 
+    def publish(self, name: str) -> Self:
+        """Give it a public name, under which `XME.attach` finds it from any program of this user.
+
+        Nothing is copied: all handles that there are stay, and what one changes all see. It ends with the program that
+        made it, as before; what is to live as long as anybody uses it is made with ``name=``.
+
+        Raises:
+            NameTaken: the name is in use.
+            ValueError: it has another one already, or nested=True made it.
+            ContainerGone: it was unlinked.
+            DomainEnded: the program that owns it has ended.
+
+        Costs some 200 us.
+
+        >>> from XME._containers.shared_dict import xmem_dict
+        >>> xmem_dict(a=1).publish("publish-dict-doctest")
+        xmem_dict({'a': 1}, name='publish-dict-doctest')
+        """
+        registry.check_name(name)
+        if self._is_child:
+            msg = f"this container belongs to the one that it is nested in: publish that as {name!r}"
+            raise ValueError(msg)
+        with named.lock:
+            words = self.map()
+            known = self.name
+            if known is not None and known != name:
+                msg = f"this container is published as {known!r} already: keep that name"
+                raise ValueError(msg)
+            if known is None:
+                self._publish_here(words, name)
+        return self
+
+    def _publish_here(self, words: Any, name: str) -> None:
+        domain = self.domain
+        domain.names.mark_handed(self.serial)
+        # Before the name: whoever unlinks it looks for names if this says so.
+        words[W_PUBLISHED] = 1
+        if not words[W_GONE]:
+            named.publish(domain, registry.Entry(name, domain.id, self.serial, homes.NAMES[self.kind]))
+        if words[W_GONE]:
+            registry.remove(name, domain.id)
+            raise ContainerGone.of(self._called)
+
+    def _forget_names(self) -> None:
+        for name in self._names():
+            registry.remove(name, self.domain.id)
+
     def unlink(self) -> None:
         """Take the container away, for everybody: nobody can open or change it any more.
 
         Who has it mapped can read on; what needs a name or a lock raises ContainerGone. Its memory goes back when the
-        last process lets go of it. A container with a public name ends its domain. Nothing happens the second time.
+        last process lets go of it. Its public name goes as well. Nothing happens the second time.
 
         Raises:
             ValueError: nested=True made it: delete it where it stands. Or this thread is in its atomic().
@@ -114,6 +176,9 @@ class Named(Home):
                 self.map()[W_GONE] = 1
                 named.end(domain)
                 return
+            self._forget_names()
             flight.dispose(domain, self.serial, None)
+            # Once more: somebody may have published it meanwhile.
+            self._forget_names()
         except DomainEnded:
             pass

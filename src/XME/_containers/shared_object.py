@@ -135,6 +135,20 @@ class xmem_object:
         """
         return ObjectAtomic(self._xmem_core)
 
+    def publish(self, name: str) -> Self:
+        """Give the object a public name, for `XME.attach`; it ends with this program (see `xmem_dict.publish`).
+
+        A class that has a ``publish`` of its own keeps that: ``xmem_object.publish(obj, name)`` is this one.
+
+        >>> class V:
+        ...     value = 0
+        >>> v = xmem_object("counter", V).publish("publish-object-doctest")
+        >>> by_name.attach("publish-object-doctest") is v
+        True
+        """
+        self._xmem_core.publish(name)
+        return self
+
     def unlink(self) -> None:
         """Take the object away, for everybody (see `xmem_dict.unlink`).
 

@@ -13,6 +13,7 @@ All numbers are 8-byte words in native order, and all-zero is the first valid st
     56                the opener's number + 1
     64                the opener's incarnation
     72                made at (ns since the epoch)
+    80                1 once a container of a program's domain has been given a public name
     128 .. 255        label, UTF-8, zero-padded
     256 + 128 k       the row of participant k:
        + 0               incarnation, stored last; 0: nobody
@@ -36,7 +37,7 @@ MAGIC = int.from_bytes(b"XMEDOM\0\1", "little")
 VERSION = 1
 
 W_MAGIC, W_VERSION, W_CAPACITY, W_ENDED, W_INCARNATION, W_BLOCK, W_KIND, W_OPENER = range(8)
-W_OPENER_INCARNATION, W_MADE = 8, 9
+W_OPENER_INCARNATION, W_MADE, W_PUBLISHED = 8, 9, 10
 LABEL = slice(128, 256)
 
 ROWS_AT = 256

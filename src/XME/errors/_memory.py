@@ -50,7 +50,8 @@ class DomainEnded(XMEError, RuntimeError):
         """Make the error from the domain's id."""
         message = (
             f"the program that opened domain {domain} has ended, so its names and locks are gone; what is mapped stays "
-            "readable, and what must outlive its program is made with name= or .publish(name)"
+            "readable, and what must outlive its program is a list or dict made with name=, or a published array, "
+            "Monitor or Security"
         )
         return cls(message, domain=domain)
 

@@ -1,0 +1,202 @@
+"""Dicts, lists and objects that get a public name after they were made: they stay where they are, and all see them."""
+
+import gc
+import os
+import pickle
+import sys
+
+import pytest
+
+import XME
+from tests.helpers import ROOT, run_python, xme_names
+from XME import xmem_dict, xmem_list, xmem_object
+from XME._core import names, registry
+from XME.errors import ContainerGone
+
+
+@pytest.fixture
+def name(request):
+    """A public name of the test's own; nothing is shared under it afterwards."""
+    name = f"test {os.getpid()} {request.node.name}"
+    yield name
+    gc.collect()
+    XME._core.named.tidy()
+    assert registry.read(name) is None
+
+
+class Tally:
+    def __init__(self):
+        self.seen = {}
+
+    def count(self, key):
+        self.seen[key] = self.seen.get(key, 0) + 1
+        return self.seen[key]
+
+
+CHANGES = {
+    "dict": (lambda: xmem_dict({"a": 1}), "shared['b'] = 2", lambda d: d.todict(), {"a": 1, "b": 2}),
+    "list": (lambda: xmem_list([1]), "shared.append(2)", lambda x: x.tolist(), [1, 2]),
+    "object": (lambda: xmem_object("tally", Tally), "shared.count('b')", lambda o: o.seen, {"b": 1}),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_what_is_published_later_is_the_same_for_all(name, kind):
+    make, change, read, changed = CHANGES[kind]
+    shared = make()
+    # Known to others already: they keep theirs.
+    handed = pickle.dumps(shared)
+    assert shared.publish(name) is shared
+    assert shared.publish(name) is shared
+    assert XME.attach(name) is shared
+    program = f"""
+import XME
+shared = XME.attach({name!r})
+{change}
+mine = XME.xmem_list()
+print(mine.domain.id != {program_id()!r})
+"""
+    done = run_python(program, env={"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])})
+    assert done.stdout == "True\n", done.stderr
+    assert read(shared) == changed
+    assert read(pickle.loads(handed)) == changed
+    with pytest.raises(ValueError, match=r"is published as .* already"):
+        shared.publish(f"{name} 2")
+    shared.unlink()
+    with pytest.raises(XME.NameUnknown):
+        XME.attach(name)
+    assert registry.read(name) is None
+    again = make().publish(name)
+    again.unlink()
+
+
+def program_id():
+    return XME._core.program.program_domain().id
+
+
+def test_the_public_name_of_what_is_published_later(name):
+    d = xmem_dict(a=1)
+    assert d.name is None
+    d.publish(name)
+    assert d.name == name
+    assert repr(d) == f"xmem_dict({{'a': 1}}, name={name!r})"
+    with pytest.raises(XME.NameTaken):
+        xmem_list().publish(name)
+    with pytest.raises(XME.NameTaken):
+        xmem_list(name=name)
+    d.unlink()
+    assert d.name is None
+    with pytest.raises(ContainerGone):
+        d.publish(name)
+    with pytest.raises(TypeError, match="a public name is a str"):
+        xmem_list().publish(1)
+
+
+def test_a_made_name_is_kept_and_a_nested_one_gets_none(name):
+    d = xmem_dict({"a": {}}, name=name, nested=True)
+    assert d.publish(name) is d
+    with pytest.raises(ValueError, match="already"):
+        d.publish("other")
+    with pytest.raises(ValueError, match="nested in: publish that"):
+        d["a"].publish("other")
+    d.unlink()
+
+
+def test_whoever_unlinks_it_takes_its_name_away(name):
+    d = xmem_dict(a=1).publish(name)
+    done = run_python("import pickle, sys\npickle.loads(bytes.fromhex(sys.argv[1])).unlink()", pickle.dumps(d).hex())
+    assert not done.stderr
+    xmem_dict(name=name).unlink()
+
+
+# The other one speaks by its standard error, which is the program's: that may be dead when it does.
+PUBLISHER = """
+import os, signal, subprocess, sys
+import XME
+
+d = XME.xmem_dict({"a": {"b": [1]}}, nested=True).publish(sys.argv[1])
+user = '''
+import sys, XME
+d = XME.attach(sys.argv[1])
+own = XME.xmem_dict(mine=1)
+inner = d["a"]["b"]
+inner.append(2)
+print("attached", flush=True)
+sys.stdin.read()
+how = "lives"
+try:
+    d["c"] = 1
+except XME.DomainEnded as error:
+    how = "ended"
+own["mine"] += 1
+try:
+    XME.attach(sys.argv[1])
+except XME.NameUnknown:
+    how += " unknown"
+print(how, inner.tolist(), own, file=sys.stderr)
+'''
+other = subprocess.Popen([sys.executable, "-c", user, sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+other.stdout.readline()
+print(d.domain.id, d, sep='\\n', flush=True)
+if sys.argv[2] == "ends":
+    XME._core.program.leave_all()
+    other.communicate()
+else:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("way", "then"), [("ends", "ended unknown"), ("is killed", "lives")])
+def test_it_ends_with_its_program_or_with_the_last_one_if_that_is_killed(name, way, then):
+    done = run_python(PUBLISHER, name, way)
+    domain, content = done.stdout.splitlines()
+    assert content == f"xmem_dict({{'a': xmem_dict({{'b': xmem_list([1, 2])}})}}, name={name!r})", done.stderr
+    assert done.stderr == f"{then} [1, 2] xmem_dict({{'mine': 2}})\n"
+    with pytest.raises(XME.NameUnknown):
+        XME.attach(name)
+    assert not [left for left in xme_names() if domain in left]
+
+
+WORKERS = """
+import sys
+import XME
+
+def publish(d, name):
+    d.publish(name)
+    return XME.attach(name) is d
+
+if __name__ == "__main__":
+    d = XME.xmem_dict()
+    with XME.XME(publish, do_with_log=False) as xme:
+        print(xme.fun(d, sys.argv[1]))
+        print(XME.attach(sys.argv[1]) is d, d.name == sys.argv[1])
+"""
+
+
+def test_a_worker_publishes_what_its_parent_made(name):
+    done = run_python(WORKERS, name)
+    assert done.stdout == "(True,)\nTrue True\n", done.stdout + done.stderr
+    assert done.stderr == ""
+    assert not os.path.exists(names.path_of(names.public_file(name)))
+
+
+def test_the_name_of_what_was_unlinked_by_one_who_was_killed_is_unknown(name, monkeypatch):
+    d = xmem_dict(a=1).publish(name)
+    monkeypatch.setattr(type(d), "_forget_names", lambda _self: None)
+    d.unlink()
+    done = run_python(f"import XME\ntry:\n    XME.attach({name!r})\nexcept XME.NameUnknown as e:\n    print(e)")
+    assert "nothing is shared under the name" in done.stdout, done.stderr
+    assert registry.read(name) is None
+
+
+def test_a_fork_attaches_too(name):
+    d = xmem_dict(a=1).publish(name)
+    pid = os.fork()
+    if not pid:
+        try:
+            XME.attach(name)["b"] = 2
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert d == {"a": 1, "b": 2}
+    d.unlink()
