@@ -102,7 +102,8 @@ class xmem_object:
             return value
         cls = core._shape.cls
         found = find(cls, name)
-        if isinstance(found, property):
+        # The class has a __dict__, its objects need not.
+        if isinstance(found, property) or name == "__dict__":
             # Its getter has raised an AttributeError, which Python turns into this call: once more, to raise that.
             return core.call(getattr, name)
         value = getattr(cls, name, MISSING)
@@ -114,6 +115,11 @@ class xmem_object:
 
     __setattr__ = caller(setattr)
     __delattr__ = caller(delattr)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override] # a copy, so that `vars` does what `copy.copy` does
+        attributes: dict[str, Any] = self._xmem_core.call(_attributes)
+        return attributes
 
     def __dir__(self) -> list[str]:
         names: list[str] = self._xmem_core.call(dir)
@@ -185,6 +191,10 @@ class ObjectAtomic(Atomic[Any]):
     def __enter__(self) -> Any:
         """Begin."""
         return super().__enter__().handle()
+
+
+def _attributes(inst: Any) -> dict[str, Any]:
+    return dict(inst.__dict__)
 
 
 def _restored(kind: int, domain_id: str, serial: int, public_name: str | None) -> Any:

@@ -206,10 +206,11 @@ def _parts(path: str, value: Any) -> list[tuple[str, Any]]:
     if code is not None:
         return _parts_of_function(path, function, code) + _self_of(path, value)
     kind: Any = type(value)
+    if kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__:
+        # What refuses by itself says why better than its parts do.
+        return []
     state = getattr(value, "__dict__", None)
-    # What refuses by itself says why better than its parts do.
-    is_usual = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
-    return [(f"{path}.{name}", part) for name, part in state.items()] if is_usual and isinstance(state, dict) else []
+    return [(f"{path}.{name}", part) for name, part in state.items()] if isinstance(state, dict) else []
 
 
 def _self_of(path: str, value: Any) -> list[tuple[str, Any]]:

@@ -1,0 +1,86 @@
+"""What Python's own tools see of a shared object from outside: what they see of an object of its class."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from tests.store.test_threads import in_thread
+from XME import xmem_list, xmem_object
+from XME.errors import ContainerGone
+
+
+class Plain:
+    kind = "plain"
+
+    def __init__(self):
+        self.n = 1
+        self.items = [1]
+        self.same = self.items
+        self.table = np.zeros(10_000)
+        self.shared = xmem_list()
+
+    def attributes(self):
+        self.n = 2
+        self.items.append(2)
+        return vars(self)
+
+
+class Dynamic(Plain):
+    def __getattr__(self, name):
+        if name.startswith("any"):
+            return name
+        raise AttributeError(name)
+
+
+class Slotted:
+    __slots__ = ("a", "b")
+
+    def __init__(self):
+        self.a = 1
+        self.b = [2]
+
+
+class Half(Slotted):
+    def __init__(self):
+        super().__init__()
+        self.c = [3]
+
+
+@pytest.mark.parametrize("cls", [Plain, Dynamic])
+def test_vars_gives_the_attributes_as_a_copy_has_them(cls):
+    o = xmem_object("o", cls)
+    for attributes in (vars(o), o.__dict__, copy.copy(o).__dict__):
+        assert type(attributes) is dict
+        assert attributes.keys() == {"n", "items", "same", "table", "shared"}
+        assert (attributes["n"], attributes["items"]) == (1, [1])
+        assert attributes["items"] is attributes["same"]
+        assert attributes["shared"] is o.shared
+        assert (attributes["table"] == 0).all()
+    vars(o)["items"].append("mine")
+    vars(o)["new"] = 1
+    assert (o.items, hasattr(o, "new")) == ([1], False)
+    o.attributes()
+    assert vars(o)["items"] == [1, 2]
+
+
+def test_vars_in_a_transaction_and_beside_one():
+    o = xmem_object("o", Plain)
+    with o.atomic():
+        o.n = 5
+        assert vars(o)["n"] == 5
+    seen = []
+    in_thread(lambda: seen.append(vars(o)["n"]))
+    assert seen == [5]
+    o.unlink()
+    with pytest.raises(ContainerGone):
+        vars(o)
+
+
+def test_vars_of_slots():
+    with pytest.raises(TypeError, match="must have __dict__"):
+        vars(xmem_object("o", Slotted))
+    with pytest.raises(AttributeError, match="'Slotted' object has no attribute '__dict__'"):
+        xmem_object("o", Slotted).__dict__  # noqa: B018
+    assert vars(xmem_object("o", Half)) == vars(Half()) == {"c": [3]}
+    assert not hasattr(xmem_object("o", Slotted), "__dict__")
