@@ -1,6 +1,7 @@
 """What Python's own tools see of a shared object from outside: what they see of an object of its class."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -84,3 +85,47 @@ def test_vars_of_slots():
         xmem_object("o", Slotted).__dict__  # noqa: B018
     assert vars(xmem_object("o", Half)) == vars(Half()) == {"c": [3]}
     assert not hasattr(xmem_object("o", Slotted), "__dict__")
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    tags: list = dataclasses.field(default_factory=list)
+
+    def far(self):
+        return dataclasses.replace(self, x=self.x + 100), dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fixed:
+    x: int
+    point: object = None
+
+
+class Named(Point):
+    pass
+
+
+def test_dataclasses_know_a_shared_one():
+    point = xmem_object("point", Point, 1, [2])
+    assert dataclasses.is_dataclass(point)
+    assert [field.name for field in dataclasses.fields(point)] == ["x", "tags"]
+    assert dataclasses.asdict(point) == {"x": 1, "tags": [2]}
+    assert dataclasses.astuple(point) == (1, [2])
+    other = dataclasses.replace(point, x=5)
+    assert type(other) is Point
+    assert (other, point) == (Point(5, [2]), Point(1, [2]))
+    assert point.far() == (Point(101, [2]), {"x": 1, "tags": [2]})
+    dataclasses.asdict(point)["tags"].append(3)
+    assert point.tags == [2]
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        dataclasses.replace(point, z=1)
+
+
+def test_dataclasses_know_a_shared_one_with_slots_a_derived_one_and_one_inside_another():
+    fixed = xmem_object("fixed", Fixed, 1, xmem_object("point", Point, 2))
+    assert dataclasses.asdict(fixed) == {"x": 1, "point": {"x": 2, "tags": []}}
+    other = dataclasses.replace(fixed, x=3)
+    assert (type(other), other.x, other.point is fixed.point) == (Fixed, 3, True)
+    assert dataclasses.is_dataclass(xmem_object("named", Named, 1))
+    assert not dataclasses.is_dataclass(xmem_object("plain", Plain))

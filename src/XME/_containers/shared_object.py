@@ -26,6 +26,10 @@ _OWN = frozenset(
 )  # fmt: skip
 
 
+# What others look up in an object's type, and never in the object (dataclasses).
+_ASKED_OF_THE_TYPE = frozenset({"__dataclass_fields__", "__dataclass_params__"})
+
+
 class xmem_object:
     """An object of any class, in shared memory: all processes that get it see the same one.
 
@@ -219,8 +223,8 @@ def handle_class(shape: Shape) -> Any:
             if name not in _OWN:
                 body.pop(name, None)
                 made = _outside(name, found, cls)
-                if made is not MISSING:
-                    body[name] = made
+                if made is not MISSING or name in _ASKED_OF_THE_TYPE:
+                    body[name] = found if made is MISSING else made
     return type(cls.__name__, (xmem_object,), body)
 
 
