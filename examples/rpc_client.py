@@ -5,7 +5,6 @@ python examples/rpc_client.py --port 7100 statistics '[3, 1, 2]'
 
 import argparse
 import ast
-import builtins
 import itertools
 import socket
 import sys
@@ -13,6 +12,7 @@ import threading
 import time
 import uuid
 
+import rpc_errors
 from rpc_message import Broken, Message, compact, uncompact
 
 from XME.errors import BadMessage
@@ -72,15 +72,20 @@ class Client:
                 break
         if "error" not in answer:
             return answer["result"]
-        kind, text, where = answer["error"]
-        error = getattr(builtins, kind, None)
-        if not (isinstance(error, type) and issubclass(error, Exception)):
-            error, text = RuntimeError, f"{kind}: {text}"
-        raise error(text) from RemoteTracebackError(where)
+        raise rpc_errors.unpacked(answer["error"]) from RemoteTracebackError(answer["where"])
 
     def close(self):
         """Close the connection."""
         self._message.close()
+
+
+def literal(text):
+    """Return what a text says in Python."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        msg = f"{text!r} is no value as Python writes it: a text wants quotes of its own, '\"like this\"'"
+        raise argparse.ArgumentTypeError(msg) from None
 
 
 def main():
@@ -89,7 +94,7 @@ def main():
     parser.add_argument("--port", type=int, default=7100)
     parser.add_argument("--timeout", type=float, default=10.0)
     parser.add_argument("function")
-    parser.add_argument("args", nargs="*", type=ast.literal_eval, help="as Python writes them")
+    parser.add_argument("args", nargs="*", type=literal, help="as Python writes them")
     options = parser.parse_args()
     try:
         client = Client(options.host, options.port, options.timeout)

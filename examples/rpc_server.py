@@ -4,7 +4,8 @@
     python examples/rpc_client.py --port 7100 add 1 2
 
 Only functions on the list below can be called, by whoever has the same key (XME_KEY, or the key file), many at once.
-What a function raises goes back to its caller. A message that was recorded and is sent again is refused.
+What a function raises goes back to its caller (rpc_errors.py). A message that was recorded and is sent again is
+refused.
 """
 
 import argparse
@@ -16,12 +17,14 @@ import time
 import traceback
 
 import numpy as np
+import rpc_errors
 from rpc_message import Broken, Message, compact, uncompact
 
-from XME.errors import BadMessage, UnsealableValue
+from XME.errors import BadKey, BadMessage, UnsealableValue, XMEError
 
 # Requests are good for so long; their marks are kept for as long, so that none is taken twice.
 MAX_AGE_S = 60.0
+LONGEST_TRACEBACK = 100_000
 
 
 def add(a, b):
@@ -67,6 +70,8 @@ class Marks:
 def answer_to(request, functions, marks):
     """Return the answer to one request, sealed."""
     mark, name = request["mark"], request["function"]
+    if not isinstance(mark, str):
+        return failure(mark, TypeError(f"a mark is a text that no other request has, not {mark!r:.60}"))
     if not marks.is_new(mark):
         raise BadMessage.of("this request has been here before", "give each one a mark of its own")
     try:
@@ -74,9 +79,15 @@ def answer_to(request, functions, marks):
             raise LookupError(f"there is no function {name!r} here; there are: {', '.join(functions)}")
         return compact(mark=mark, result=functions[name](*request["args"], **request["kwargs"]))
     except UnsealableValue as error:
-        return compact(mark=mark, error=("TypeError", f"the result of {name} does not travel: {error}", ""))
-    except Exception as error:
-        return compact(mark=mark, error=(type(error).__name__, str(error), traceback.format_exc()))
+        return failure(mark, TypeError(f"the result of {name} does not travel: {error}"))
+    except BaseException as error:
+        return failure(mark, error)
+
+
+def failure(mark, error):
+    """Return the answer that says what was raised."""
+    where = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]
+    return compact(mark=mark, error=rpc_errors.packed(error), where=where)
 
 
 def serve(connection, who, functions, marks):
@@ -90,7 +101,7 @@ def serve(connection, who, functions, marks):
             message.send(answer_to(request, functions, marks))
     except Broken:
         pass
-    except (BadMessage, OSError) as error:
+    except (XMEError, OSError) as error:
         print(f"{who}: {error}", file=sys.stderr, flush=True)
     finally:
         message.close()
@@ -101,10 +112,21 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7100, help="0: any that is free")
     options = parser.parse_args()
+    try:
+        # Without a key nobody could be answered.
+        compact(is_there_a_key=True)
+        server = socket.create_server((options.host, options.port))
+    except (BadKey, OSError, OverflowError) as error:
+        sys.exit(f"cannot serve on {options.host}:{options.port}: {error}")
+    listen(server, options.host)
+
+
+def listen(server, name):
+    """Serve whoever comes, until Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     marks = Marks()
-    with socket.create_server((options.host, options.port)) as server:
-        print(f"listening on {options.host}:{server.getsockname()[1]}", flush=True)
+    with server:
+        print(f"listening on {name}:{server.getsockname()[1]}", flush=True)
         try:
             while True:
                 connection, (host, port) = server.accept()

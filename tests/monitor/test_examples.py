@@ -34,7 +34,7 @@ def rpc(monkeypatch):
     import rpc_message
 
     yield rpc_client, rpc_message
-    for name in ("rpc_client", "rpc_message"):
+    for name in ("rpc_client", "rpc_message", "rpc_errors"):
         del sys.modules[name]
 
 
@@ -101,6 +101,90 @@ def test_exceptions_come_back(connect):
     with pytest.raises(TypeError, match="missing"):
         client.call("add", 1)
     assert client.call("divide", 1, 2) == 0.5
+
+
+class Own(Exception):
+    pass
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise ValueError("nothing to say")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("x"), FileNotFoundError(2, "No such file", "here"), OSError(28, "No space left"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), StopIteration((1, 2)),
+        SyntaxError("no", ("file", 3, 1, "x y", 3, 2)),
+        ImportError("it is not there", name="this", path="that"), ValueError(), ValueError({1: [2, b"3"]}, None),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_exceptions_of_python_come_back_as_themselves(rpc, error):
+    import rpc_errors
+
+    error.add_note("from there")
+    _, message = rpc
+    came = rpc_errors.unpacked(message.uncompact(message.compact(error=rpc_errors.packed(error)), None)["error"])
+
+    assert (type(came), came.args, str(came)) == (type(error), error.args, str(error))
+    assert came.__notes__ == ["from there"]
+    for name in ("errno", "filename", "start", "name", "lineno", "value"):
+        assert getattr(came, name, None) == getattr(error, name, None)
+
+
+def test_exceptions_in_a_group_come_back_as_what_they_are(rpc):
+    import rpc_errors
+
+    group = ExceptionGroup("both", [KeyError(1), ExceptionGroup("inner", [Own("mine")])])
+    came = rpc_errors.unpacked(rpc_errors.packed(group))
+
+    assert (type(came), came.message, type(came.exceptions[0])) == (ExceptionGroup, "both", KeyError)
+    (stand_in,) = came.exceptions[1].exceptions
+    assert (type(stand_in), str(stand_in)) == (rpc_errors.RemoteFailure, "Own: mine")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (Own("mine"), "Own: mine"), (SystemExit(3), "SystemExit: 3"), (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (Speechless(), "Speechless: its __str__ fails"), (ValueError(Own), f"ValueError: {Own}"),
+        (ValueError("x" * (9 << 20)), "ValueError: " + "x" * 10_000),
+        (BaseExceptionGroup("all", [SystemExit(1)]), "BaseExceptionGroup: all (1 sub-exception)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_cannot_be_rebuilt_has_a_stand_in(rpc, error, says):
+    import rpc_errors
+
+    _, message = rpc
+    came = rpc_errors.unpacked(message.uncompact(message.compact(error=rpc_errors.packed(error)), None)["error"])
+    assert (type(came), str(came)) == (rpc_errors.RemoteFailure, says)
+
+
+def test_a_function_that_ends_its_server_does_not(rpc, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import rpc_server
+
+    _, message = rpc
+    request = {"mark": "m", "function": "leave", "args": [], "kwargs": {}}
+    answer = message.uncompact(rpc_server.answer_to(request, {"leave": sys.exit}, rpc_server.Marks()), None)
+    assert answer["error"]["kind"] == "SystemExit"
+    assert "Traceback" in answer["where"]
+
+
+@pytest.mark.parametrize("mark", [["a list"], None, 5])
+def test_a_bad_mark_gets_an_answer(server, rpc, mark):
+    client, message = rpc
+    line = message.Message(socket.create_connection(("127.0.0.1", server[0]), 20))
+    for function in ("add", "divide"):
+        line.send(message.compact(mark=mark, function=function, args=[1, 2], kwargs={}))
+        answer = message.uncompact(line.recv(20), None)
+        assert answer["mark"] == mark
+        assert "a mark is a text" in str(client.rpc_errors.unpacked(answer["error"]))
+    line.close()
 
 
 @pytest.mark.parametrize("name", ["open", "__import__", "FUNCTIONS", "add.__globals__", ("add",), None])
@@ -190,6 +274,57 @@ def test_the_client_as_a_program(server, tmp_path):
     assert run("add", "1", "2").stdout == "3\n"
     failed = run("divide", "1", "0")
     assert (failed.returncode, failed.stderr) == (1, "ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["add", "a b"], "'a b' is no value as Python writes it"), (["--port", "1", "add"], "ConnectionRefusedError"),
+        (["add", "(" * 5000], "is no value as Python writes it"),
+    ],
+    ids=["syntax", "port", "deep"],
+)  # fmt: skip
+def test_what_the_client_cannot_do_is_said_without_a_traceback(rpc, monkeypatch, capsys, args, says):
+    monkeypatch.setattr(sys, "argv", ["rpc_client.py", *args])
+    with pytest.raises(SystemExit) as caught:
+        rpc[0].main()
+    assert says in f"{caught.value.code} {capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0\0\x04oops", b"\xff" * 8, b"\0\0", b""])
+def test_a_client_of_a_port_that_speaks_nonsense_says_so(rpc, monkeypatch, answer):
+    client, _ = rpc
+
+    def speak(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            # Closed with something unread, it would be a reset.
+            while connection.recv(1 << 16):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=speak, args=(listener,))
+        thread.start()
+        port = str(listener.getsockname()[1])
+        monkeypatch.setattr(sys, "argv", ["rpc_client.py", "--port", port, "add", "1", "2"])
+        with pytest.raises(SystemExit, match="the server does not answer as it should"):
+            client.main()
+        thread.join(20)
+
+
+def test_a_server_without_a_key_does_not_begin_to_listen(tmp_path):
+    done = run_python(EXAMPLES / "rpc_server.py", "--port", 0, env={"XME_KEY": "xyz"}, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"cannot serve on 127\.0\.0\.1:0: no key for messages: .*\n", done.stderr)
+
+
+def test_a_server_whose_port_is_taken_says_so(server, tmp_path):
+    done = run_python(EXAMPLES / "rpc_server.py", "--port", server[0], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"cannot serve on 127\.0\.0\.1:{server[0]}: .*already in use.*\n", done.stderr)
 
 
 def test_a_client_connects_anew_when_the_server_has_come_again(rpc, connect):
