@@ -4,7 +4,7 @@
     python examples/counter_service.py --orders 1000    ends by itself after so many orders
 
 One service sells, one returns goods; both change one shop, and neither takes a lock: they append calls, which the
-guard runs in order, each exactly once. `kill -9` of the guard, or of a service, loses nothing of that.
+guard runs in order, each exactly once. `kill -9` of the guard loses nothing of that: the next one goes on.
 """
 
 import argparse
@@ -59,6 +59,8 @@ class Service:
                 if done % 100 == 0:
                     # Every call of ours has run now, or this raises what went wrong.
                     XMEManager.get(self.name)
+                    if done == 100:
+                        print(f"{self.name}: the first {done} orders are done")
                     time.sleep(0 if orders else 0.01)
             XMEManager.get(self.name)
         print(f"{self.name}: {done} orders")
@@ -73,10 +75,15 @@ def main():
     shop = XME.xmem_object("shop", Shop, GOODS)
     stopped = XME.xmem_array([0])
     services = [Service("seller", "sell", stopped), Service("returns", "take_back", stopped)]
-    guard = XME.XMEGuard(VerboseTime=0)
+    guard = XME.XMEGuard(VerboseTime=0, script="import os; print(f'the guard is pid {os.getpid()}')")
 
-    # The services see it, finish what they are doing and end; then the guard ends, and then gfuns returns.
-    signal.signal(signal.SIGINT, lambda *_: stopped.__setitem__(0, 1))
+    def stop(*_):
+        # The services see it, finish what they are doing and end; then the guard ends, and then gfuns returns.
+        stopped[0] = 1
+        # One is enough: another would end this program while it says how much was sold, or as its last act.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    signal.signal(signal.SIGINT, stop)
     with XME.Executor.Executor(max_workers=2) as executor:
         functions = [*[service.Main for service in services], guard.Guard]
         xme = XME.XME(*functions, executor=executor, xmemtable={"shop": shop})

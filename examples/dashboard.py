@@ -41,8 +41,9 @@ def throw(mon, row, darts, pieces):
 def work(options):
     """Do the job, and report."""
     mon = XME.xmem_object("dashboard", Monitor, security=Security.Security())
-    mon.publish(options.name)
+    # First, so that whoever finds it finds something in it.
     mon.update({"rows": options.rows, "beat": time.time()}, Operator=Security.ADMIN)
+    mon.publish(options.name)
     print(f"published as {options.name!r}; python {__file__} show --name {options.name}", flush=True)
     with XME.XME(throw, pnum=options.pnum, do_with_log=False) as xme:
         hits = xme.fun(mon, XME.Array(range(options.rows)), darts=options.darts, pieces=options.pieces)
@@ -76,6 +77,8 @@ def picture(messages):
 def show(options):
     """Look on until there is a result."""
     mon = XME.attach(options.name)
+    if not (isinstance(mon, Monitor) and {"rows", "beat"} <= mon.get().keys()):
+        raise SystemExit(f"what is shared under the name {options.name!r} is no dashboard: {mon!r:.60}")
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
             moment = mon.moment
@@ -86,18 +89,28 @@ def show(options):
             mon.wait(since=moment, timeout=1.0)
 
 
+def number(text):
+    """Return how many; 1 or more."""
+    if not text.isdecimal() or not int(text):
+        msg = f"{text} is not a number of at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description="A job that reports, and who looks on.")
     parser.add_argument("what", choices=["work", "show"])
     parser.add_argument("--name", default="dashboard")
-    parser.add_argument("--rows", type=int, default=8)
-    parser.add_argument("--pieces", type=int, default=50, help="reports a row")
-    parser.add_argument("--darts", type=int, default=20_000_000, help="a row")
-    parser.add_argument("--pnum", type=int, default=None, help="workers (default: one a core)")
+    parser.add_argument("--rows", type=number, default=8)
+    parser.add_argument("--pieces", type=number, default=50, help="reports a row")
+    parser.add_argument("--darts", type=number, default=20_000_000, help="a row, one a piece at least")
+    parser.add_argument("--pnum", type=number, default=None, help="workers (default: one a core)")
     options = parser.parse_args()
+    if options.darts < options.pieces:
+        parser.error(f"--darts {options.darts} are not enough for --pieces {options.pieces}")
     try:
         (work if options.what == "work" else show)(options)
-    except XME.NameUnknown as error:
+    except XME.XMEError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         pass

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pty
 import re
 import signal
 import socket
@@ -347,6 +348,9 @@ def test_an_unrelated_program_looks_on_while_the_job_runs(tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip
     looks_on = None
+    # What is live is shown on a terminal only.
+    terminal, its_end = pty.openpty()
+    seen = []
     try:
         assert job.stdout.readline().startswith(f"published as '{name}'")
         # Until the onlooker is there; and it is kept for one who comes late.
@@ -355,24 +359,97 @@ def test_an_unrelated_program_looks_on_while_the_job_runs(tmp_path):
         domain = board.__Message__.domain
         looks_on = subprocess.Popen(
             [sys.executable, str(EXAMPLES / "dashboard.py"), "show", "--name", name],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            stdout=its_end, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
         )  # fmt: skip
+        os.close(its_end)
+        reader = threading.Thread(target=read_all, args=(terminal, seen))
+        reader.start()
         wait_until(lambda: looks_on.pid in {domain.identity(k).pid for k in domain.living()}, timeout_s=30)
         job.send_signal(signal.SIGCONT)
         output, errors = job.communicate(timeout=40)
-        seen, complaints = looks_on.communicate(timeout=40)
+        _, complaints = looks_on.communicate(timeout=40)
+        reader.join(40)
     finally:
         for process in filter(None, (job, looks_on)):
             process.kill()
             process.wait(20)
+        os.close(terminal)
     # Workers end without leaving: whoever of them were the last would leave the name to the next program.
     wait_until(lambda: {domain.identity(k).pid for k in domain.living()} == {os.getpid()})
     board.unlink()
     assert (job.returncode, errors) == (0, "")
     assert re.fullmatch(r"pi is about 3\.1[34]\d\d\n", output)
     assert (looks_on.returncode, complaints) == (0, "")
-    assert seen.rstrip().endswith(output.rstrip())
-    assert len(re.findall(r"100 %\s*│ 3\.1[34]", seen)) == 3
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(seen).decode())
+    assert output.rstrip() in shown
+    # Some of what was in between was shown too, in frames before the last.
+    *earlier, last = re.split(r"darts *\r\n", shown)
+    assert len(re.findall(r"100 %\s*│ 3\.1[34]", last)) == 3
+    assert {int(share) for frame in earlier for share in re.findall(r"(\d+) %", frame)} & set(range(1, 100))
+
+
+def read_all(terminal, seen):
+    # It says so with an error when the last who had its other end is gone.
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 1 << 16):
+            seen.append(part)
+
+
+@pytest.fixture
+def dashboard(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import dashboard
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["dashboard.py", *map(str, args)])
+        with pytest.raises(SystemExit) as caught:
+            dashboard.main()
+        return str(caught.value.code)
+
+    yield run
+    del sys.modules["dashboard"]
+
+
+def test_a_name_that_is_something_else_is_said(dashboard):
+    name = f"no-dashboard-{os.getpid()}"
+    shared = XME.xmem_dict({"rows": 1}, name=name)
+    try:
+        assert "is no dashboard" in dashboard("show", "--name", name)
+        assert f"the name '{name}' is in use" in dashboard("work", "--name", name)
+    finally:
+        shared.unlink()
+
+
+def test_a_monitor_of_something_else_is_no_dashboard(dashboard):
+    name = f"no-dashboard-{os.getpid()}"
+    board = XME.Monitor.Monitor(name=name)
+    try:
+        assert "is no dashboard" in dashboard("show", "--name", name)
+    finally:
+        board.unlink()
+
+
+@pytest.mark.parametrize("options", [["--pieces", 0], ["--rows", 0], ["--pnum", -1], ["--pieces", 10, "--darts", 5]])
+def test_a_job_of_nothing_is_refused(dashboard, capsys, options):
+    assert dashboard("work", *options) == "2"
+    assert re.search("is not a number of at least 1|are not enough", capsys.readouterr().err)
+
+
+def test_whoever_finds_the_dashboard_finds_something_in_it(dashboard, monkeypatch):
+    found = []
+    publish = XME.Monitor.Monitor.publish
+
+    def look(self, name):
+        found.append(self.get())
+        publish(self, name)
+        self.unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(XME.Monitor.Monitor, "publish", look)
+    monkeypatch.setattr(sys, "argv", ["dashboard.py", "work", "--name", f"first-{os.getpid()}", "--rows", "3"])
+    sys.modules["dashboard"].main()
+    assert found[0].keys() == {"rows", "beat"}
 
 
 def test_a_dashboard_without_a_job_says_so(tmp_path):
