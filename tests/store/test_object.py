@@ -150,6 +150,25 @@ def test_attributes_can_become_one_and_two_again():
     assert not hasattr(pair, "a")
 
 
+def test_tuples_with_one_list_in_them_keep_it():
+    class Pair:
+        def __init__(self):
+            self.a = ([1],)
+            self.b = self.c = None
+
+        def join(self):
+            self.b = self.a
+            self.c = {"k": (self.a[0], 2)}
+
+        def push(self):
+            self.a[0].append(9)
+
+    pair = xmem_object("pair", Pair)
+    pair.join()
+    pair.push()
+    assert (pair.a, pair.b, pair.c) == (([1, 9],), ([1, 9],), {"k": ([1, 9], 2)})
+
+
 def test_a_method_that_raises_has_changed_nothing():
     shop = xmem_object("shop", Shop, [1])
     before = root(shop)

@@ -63,7 +63,8 @@ def _parts(value: Any, kept: list[Any]) -> list[Any]:
     """Return the changeable objects in a value, itself included."""
     if pickling.is_plain(value):
         return [] if type(value) in (tuple, frozenset) else [value]
-    if _is_constant(value):
+    # A tuple is none itself, and may hold some.
+    if _is_constant(value) and not isinstance(value, (tuple, frozenset)):
         return []
     pickler = pickling._Pickler(io.BytesIO(), 5, buffer_callback=lambda _buffer: False)
     kept.append(pickler)
