@@ -32,6 +32,15 @@ class Undone(Exception):
     """Ends a transaction."""
 
 
+def outcome(action, target):
+    """Return (error and its arguments, or None; the result; the result's type)."""
+    try:
+        found = action(target)
+    except (KeyError, TypeError) as error:
+        return type(error), error.args
+    return None, found, type(found)
+
+
 class Beside(RuleBasedStateMachine):
     """The same is done to both; what they return, raise and hold is compared."""
 
@@ -44,15 +53,13 @@ class Beside(RuleBasedStateMachine):
         self.model = dict(content)
         self.shared = xmem_dict(content)
 
+    def on_shared(self, action):
+        """Return the outcome of what is done to the shared one."""
+        return outcome(action, self.shared)
+
     def both(self, action):
-        outcomes = []
-        for target in (self.model, self.shared):
-            try:
-                outcomes.append((None, action(target)))
-            except (KeyError, TypeError) as error:
-                outcomes.append((type(error), error.args))
-        assert outcomes[0] == outcomes[1]
-        assert type(outcomes[0][1]) is type(outcomes[1][1])
+        expected = outcome(action, self.model)
+        assert self.on_shared(action) == expected
 
     @rule(key=KEYS, value=VALUES)
     def set(self, key, value):
@@ -96,10 +103,12 @@ class Beside(RuleBasedStateMachine):
 
     @rule(items=ITEMS)
     def merge(self, items):
-        self.model |= items
-        self.shared |= items
-        assert list((self.shared | items).items()) == list((self.model | items).items())
-        assert list((items | self.shared).items()) == list((items | self.model).items())
+        def merge(d):
+            d |= items
+
+        self.both(merge)
+        self.both(lambda d: list((d | items).items()))
+        self.both(lambda d: list((items | d).items()))
 
     @rule()
     def clear(self):
@@ -108,7 +117,8 @@ class Beside(RuleBasedStateMachine):
     @rule(key=KEYS)
     def apply(self, key):
         expected = self.model[key] = [repr(self.model.get(key))[:10]]
-        assert self.shared.apply(key, lambda value: [repr(value)[:10]], None) == expected
+        found = self.on_shared(lambda d: d.apply(key, lambda value: [repr(value)[:10]], None))
+        assert found == (None, expected, list)
 
     @rule(key=st.sampled_from(["count", "other"]), by=st.integers(-3, 3))
     def increment(self, key, by):
@@ -118,7 +128,7 @@ class Beside(RuleBasedStateMachine):
             self.shared[key] = by
             self.model.update({key: self.model.pop(key)})
         else:
-            assert self.shared.increment(key, by) == self.model[key]
+            assert self.on_shared(lambda d: d.increment(key, by)) == (None, self.model[key], int)
 
     @rule(others=st.sets(KEYS))
     def compare_keys(self, others):

@@ -46,12 +46,13 @@ class ListMachine(RuleBasedStateMachine):
         self.shared = xmem_list()
         self.plain = []
 
+    def on_shared(self, action):
+        """Return the outcome of what is done to the shared one."""
+        return outcome(action, self.shared)
+
     def both(self, action):
         expected = outcome(action, self.plain)
-        assert outcome(action, self.shared) == expected
-
-    def in_place(self, action):
-        self.both(lambda target: action(target) and None)
+        assert self.on_shared(action) == expected
 
     @initialize(init=MANY)
     def begin(self, init):
@@ -150,7 +151,7 @@ class ListMachine(RuleBasedStateMachine):
     def sort(self, key, reverse):
         before = list(self.plain)
         expected = outcome(lambda a: a.sort(key=key, reverse=reverse), self.plain)
-        assert outcome(lambda a: a.sort(key=key, reverse=reverse), self.shared) == expected
+        assert self.on_shared(lambda a: a.sort(key=key, reverse=reverse)) == expected
         if expected[0] != "returned":
             # A list may be left in any order; this one is as it was.
             self.plain = before
@@ -176,7 +177,7 @@ class ListMachine(RuleBasedStateMachine):
             for compare in ("__lt__", "__le__", "__gt__", "__ge__"):
                 plain = list(other)
                 expected = outcome(lambda a, c=compare, b=plain: getattr(a, c)(b), self.plain)
-                assert outcome(lambda a, c=compare, b=other: getattr(a, c)(b), self.shared) == expected
+                assert self.on_shared(lambda a, c=compare, b=other: getattr(a, c)(b)) == expected
 
     @rule(many=MANY, index=INDICES, inner=st.booleans(), outer=st.booleans(), which=SLICES)
     def transaction(self, many, index, which, inner, outer):
