@@ -101,7 +101,8 @@ def test_no_chosen_schedule_breaks_it(kind):
     # A recovery passes all participants: hundreds of gates, at each of which everybody stops.
     spec = spec_of(kind, on_crash="recovers", recover_s=30.0, stuck_s=30.0)
     explore_lock(
-        faces.make_face, spec, strategy=Strategy.hypothesis(), runs=100, start_method="fork", gates=GATES[:-1]
+        faces.make_face, spec, strategy=Strategy.hypothesis(), runs=100, start_method="fork", gates=GATES[:-1],
+        cleanup=faces.settle,
     ).raise_if_failed()
 
 

@@ -11,7 +11,7 @@ import posix_ipc
 
 from XME._core import shared_mutex
 from XME.testing import adapt
-from XME.testing._broken import CheckThenSet, OwnerWrittenLate
+from XME.testing._broken import CheckThenSet, Owned, OwnerWrittenLate
 
 
 def mp_lock():
@@ -157,6 +157,41 @@ class LoopsInside(OwnerWrittenLate):
             for number, word in enumerate((1, self.me)):
                 self.words[number] = word
             return True
+
+
+# -- broken for those who do more than take it two at a time ---------------------------------------------------------
+
+
+class TryLies(Owned):
+    """Who only tries is told that he has it."""
+
+    def acquire(self, timeout_s):
+        return timeout_s == 0 or super().acquire(timeout_s)
+
+
+class WaitLies(Owned):
+    """So is who waits with a limit."""
+
+    def acquire(self, timeout_s):
+        return bool(timeout_s) or super().acquire(timeout_s)
+
+
+class ThirdComesIn(Owned):
+    """Who finds that two are there already, one inside and one waiting, is let in."""
+
+    def acquire(self, timeout_s):
+        with self.atomic():
+            self.words[1] += 1
+            count = self.words[1]
+        taken = count == 3 or super().acquire(timeout_s)
+        if not taken:
+            self.words[1] -= 1
+        return taken
+
+    def release(self):
+        with self.atomic():
+            self.words[1] -= 1
+            self.words[0] = 0
 
 
 # -- broken, and never twice in the same way ---------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.testing import locks
-from XME.testing import LockSpec, Strategy, _broken, _steps, explore_lock
+from XME.testing import LockSpec, Strategy, _broken, _plan, _steps, explore_lock
 
 SOON = {"stuck_s": 0.4, "recover_s": 0.4}
 DICE = [Strategy.pct(), Strategy.random(), Strategy.hypothesis()]
@@ -46,3 +46,44 @@ def test_what_does_is_run_twice_before_it_is_shrunk(strategy, runs):
     first = [failed for _, failed in runs].index(True)
     assert runs[first + 1 : first + 3] == [runs[first]] * 2
     assert "smallest plan: 2 workers (w0: take; w1: take), 1 preemption, 0 kills" in str(report)
+
+
+# -- what Hypothesis draws ---------------------------------------------------------------------------------------------
+
+
+def drawn(make_lock, spec, seen, **options):
+    explore_lock(make_lock, spec, strategy=Strategy.hypothesis(), start_method="fork", **options)
+    # The first is where it begins.
+    plans = [plan for plan, _ in seen[1:]]
+    return {len(plan.rounds) for plan in plans}, {kind for plan in plans for rounds in plan.rounds for kind in rounds}
+
+
+@pytest.mark.long
+def test_two_to_four_take_it_and_try_and_wait_with_a_limit(runs):
+    assert drawn(_broken.Kernel, LockSpec.mutex(**SOON), runs, runs=40) == ({2, 3, 4}, {"take", "try", "wait"})
+
+
+@pytest.mark.long
+def test_as_many_as_are_asked_for_and_nothing_that_the_lock_cannot(runs):
+    spec = LockSpec.mutex(between="threads", **SOON)
+    assert drawn(locks.told_how, spec, runs, runs=20, workers=3) == ({2, 3}, {"take"})
+
+
+def test_readers_do_all_of_it_too():
+    assert set(_plan.kinds_for(LockSpec.reader_writer(), tries=True, waits=True)) == set(_plan.ROUNDS)
+    assert _plan.kinds_for(LockSpec.reader_writer(), tries=False, waits=False) == ["take", "read"]
+
+
+@pytest.mark.parametrize(
+    ("make_lock", "needs"),
+    [
+        (locks.TryLies, "try"), (locks.WaitLies, "wait"),
+        pytest.param(locks.ThirdComesIn, "3 workers", marks=pytest.mark.long),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_what_only_some_of_them_meet_is_found_and_made_small(make_lock, needs):
+    report = explore_lock(make_lock, LockSpec.mutex(**SOON), strategy=Strategy.hypothesis(), start_method="fork")
+
+    assert report.broke("MutualExclusion"), str(report)
+    assert needs in report.findings[0].plan

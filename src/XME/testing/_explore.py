@@ -13,6 +13,8 @@ from XME.testing._spec import LockSpec, Strategy, require_time
 from XME.testing._steps import Explorer
 from XME.testing._strategies import Found, Search, has_hypothesis, usual
 
+_DRAWN_WORKERS = 4
+
 
 def base_plan(spec: LockSpec, workers: int, rounds: int) -> Plan:
     """Return the plan without preemptions that the strategies start from; of readers and writers it has both."""
@@ -41,7 +43,8 @@ def explore_lock(
         spec: what the lock promises.
         strategy: how schedules are chosen; without one, Hypothesis draws them if it is installed, else PCT of depth 3.
         runs: how many schedules are tried, without those that shrink.
-        workers: how many; 2, or 3 for a lock with readers or more.
+        workers: how many at most; without it 2, 3 for a lock with readers, one more than it has permits, and 4 where
+            Hypothesis draws how many there are and what they do.
         rounds: how often each takes the lock.
         budget_s: no new schedule is begun after so many seconds.
         options: see `Options`.
@@ -70,7 +73,8 @@ def explore_lock(
     count = workers or (3 if spec.read_write else spec.permits + 1)
     require_count("workers", count)
     require_workers(count, f"workers={count}" if workers else f"permits={spec.permits} need one more than that")
-    lab.crew.workers = count
+    draws = chosen.name == "hypothesis" and not workers
+    lab.crew.workers = max(count, _DRAWN_WORKERS) if draws else count
     with lab:
         search = Search(Explorer(lab), chosen, runs, time.monotonic() + budget_s)
         found = search.find(base_plan(spec, count, rounds))

@@ -14,9 +14,25 @@ from XME.testing._room import address_of, find
 from XME.testing._spec import LockSpec
 
 PREFIX = "xmelock1:"
-# What a worker does in a round: wait for the lock, only try, and the same as a reader.
-ROUNDS = {"take": (Op.ACQUIRE, None), "try": (Op.ACQUIRE, 0.0), "read": (Op.ACQUIRE_READ, None),
-          "try read": (Op.ACQUIRE_READ, 0.0)}  # fmt: skip
+# Over when the lock looks at the clock for the first time: how often it looks within a longer limit differs from run to
+# run, and such a schedule could neither be made smaller nor done again.
+_LIMIT_S = 1e-6
+# What a worker does in a round: wait for the lock, only try, wait with a limit, and the same as a reader. What a plan
+# does not need is replaced by what comes before it.
+ROUNDS = {
+    "take": (Op.ACQUIRE, None), "try": (Op.ACQUIRE, 0.0), "wait": (Op.ACQUIRE, _LIMIT_S),
+    "read": (Op.ACQUIRE_READ, None), "try read": (Op.ACQUIRE_READ, 0.0), "wait read": (Op.ACQUIRE_READ, _LIMIT_S),
+}  # fmt: skip
+
+
+def kinds_for(spec: LockSpec, tries: bool, waits: bool) -> list[str]:
+    """Return the names of what can be done with a lock in a round.
+
+    >>> kinds_for(LockSpec.mutex(), tries=True, waits=False)
+    ['take', 'try']
+    """
+    can = {None: True, 0.0: tries, _LIMIT_S: waits}
+    return [name for name, (op, limit) in ROUNDS.items() if can[limit] and (op is Op.ACQUIRE or spec.read_write)]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from XME.testing._plan import Plan
+from XME.testing._plan import Plan, kinds_for
 from XME.testing._room import address_of
 from XME.testing._spec import LockSpec, Strategy
 from XME.testing._steps import Chooser, Explorer, Pct, Ran, Random, Steps
@@ -55,6 +55,11 @@ class Search:
     checker: str = ""
     first: Ran | None = None
     again: Ran | None = None
+
+    @property
+    def most(self) -> int:
+        """How many workers a plan has at most."""
+        return self.explorer.lab.crew.workers
 
     @property
     def spec(self) -> LockSpec:
@@ -183,14 +188,17 @@ class Search:
         if failed:
             return self._small(steps.as_plan())
         found: list[Plan] = []
+        gates = -(-steps.gate // sum(map(len, base.rounds)))
+        tries, waits, _ = self.explorer.lab.crew.hands[0].can
+        drawn = plans(self.most, max(2, *map(len, base.rounds)), gates, self.spec, kinds_for(self.spec, tries, waits))
         try:
-            self._hypothesis_test(steps.gate, found)()
+            self._hypothesis_test(drawn, found)()
         except (_FoundError, _EnoughError, errors.Flaky):
             # Flaky: a smaller plan failed and later passed. The smallest is run twice more before it is reported.
             pass
         return min(found, key=lambda plan: (plan.size, plan.preemptions, plan.kills)) if found else None
 
-    def _hypothesis_test(self, gates: int, found: list[Plan]) -> Callable[[], None]:
+    def _hypothesis_test(self, drawn: Any, found: list[Plan]) -> Callable[[], None]:
         import hypothesis
 
         limit = time.monotonic() + _SHRINK_S
@@ -217,7 +225,6 @@ class Search:
             verbosity=hypothesis.Verbosity.quiet, suppress_health_check=list(hypothesis.HealthCheck),
             phases=[hypothesis.Phase.reuse, hypothesis.Phase.generate, hypothesis.Phase.shrink],
         )  # fmt: skip
-        drawn = plans(self.explorer.lab.crew.workers, gates, self.spec)
         seed: Any = hypothesis.seed
         given: Any = hypothesis.given
         wrapped: Callable[[], None] = settings(seed(self.strategy.seed)(given(drawn)(test)))
@@ -232,19 +239,24 @@ class _EnoughError(BaseException):
     """Time to shrink is over, or there is nothing to be shrunk; no Exception, so that Hypothesis lets it through."""
 
 
-def plans(workers: int, gates: int, spec: LockSpec) -> Any:
-    """Return the Hypothesis strategy that draws plans; the simplest is one without preemptions and kills."""
+def plans(workers: int, rounds: int, gates: int, spec: LockSpec, kinds: list[str]) -> Any:
+    """Return the Hypothesis strategy that draws plans; the simplest is two workers, no preemption, and no kill.
+
+    ``gates`` is how many a round has, about.
+    """
     from hypothesis import strategies as st
 
-    kinds = ["take", "read"] if spec.read_write else ["take"]
-    rounds = st.lists(st.sampled_from(kinds), min_size=1, max_size=2).map(tuple)
-    switches = st.tuples(st.integers(1, gates + gates // 2), st.integers(0, workers - 1))
-    kills = st.lists(switches, max_size=1 if spec.survives else 0).map(tuple)
-    return st.builds(
-        Plan, st.lists(rounds, min_size=min(2, workers), max_size=workers).map(tuple),
-        st.lists(switches, max_size=4, unique_by=lambda switch: switch[0]).map(lambda found: tuple(sorted(found))),
-        kills,
-    )  # fmt: skip
+    one = st.lists(st.sampled_from(kinds), min_size=1, max_size=rounds).map(tuple)
+    every = st.lists(one, min_size=min(2, workers), max_size=workers).map(tuple)
+
+    def with_switches(drawn: tuple[tuple[str, ...], ...]) -> Any:
+        last = max(2, gates * sum(map(len, drawn)) * 3 // 2)
+        switches = st.tuples(st.integers(1, last), st.integers(0, len(drawn) - 1))
+        preemptions = st.lists(switches, max_size=4, unique_by=lambda switch: switch[0])
+        kills = st.lists(switches, max_size=1 if spec.survives else 0)
+        return st.builds(Plan, st.just(drawn), preemptions.map(lambda found: tuple(sorted(found))), kills.map(tuple))
+
+    return every.flatmap(with_switches)
 
 
 def _smaller(plan: Plan) -> Iterator[Plan]:
