@@ -65,11 +65,15 @@ class Adapted:
         """True if the lock says that its last owner died."""
         return bool(getattr(self.lock, "owner_died", False)) if self.died is None else self.died()
 
+    @property
+    def closes(self) -> bool:
+        """True if what is behind it can be closed."""
+        return callable(getattr(self.lock, "close", None))
+
     def close(self) -> None:
         """Close what is behind it, if that can be closed."""
-        close = getattr(self.lock, "close", None)
-        if callable(close):
-            close()
+        if self.closes:
+            self.lock.close()
 
 
 def _said_yes(answer: Any) -> bool:

@@ -117,7 +117,9 @@ def _before(history: History, owner: tuple[int, int], moment: int) -> tuple[Even
 class NoLeak:
     """After the end there is no name, no descriptor and no process that was not there before. Exact on Linux.
 
-    Names that the testing program itself has made, to hand them over, may live as long as that program.
+    What a worker has open and mapped is counted after the lock was closed, against before it was made. What a process
+    opens once for itself is no leak: only files of the run, or what grows when the lock is used again and again. Names
+    that the testing program itself has made, to hand them over, may live as long as that program.
     """
 
     name: str = "NoLeak"

@@ -53,6 +53,7 @@ class Hand:
     answer: tuple[Kind, str] | None = None
     op: Op | None = None
     can: tuple[bool, bool, bool] = (True, True, False)
+    closes: bool = False
 
     @property
     def pid(self) -> int:
@@ -181,12 +182,15 @@ class Crew:
             said = message[1] if message else "it ended or hangs in make_lock()"
             raise LockTestFailed.of(hand.worker, said)
         hand.state, hand.op, hand.answer = State.IDLE, None, None
-        hand.can, hand.tid = message[1:4], message[4]
+        hand.can, hand.tid, hand.closes = message[1:4], message[4], message[5]
 
     def kill(self, worker: int, events: list[Event]) -> None:
         """Kill a worker as hard as can be, and note when."""
         hand = self.hands[worker]
         events.append(_note(hand, Op.KILL_SENT))
+        # What it has mapped is no longer to be seen when it is dead, and looking must not let it run on.
+        _signal(hand.pid, signal.SIGSTOP)
+        self.seen |= _worker.shared_names(hand.pid)
         # Together with what the lock may have started in it.
         _kill_session(hand.process.pid)
         hand.process.join(PATIENCE_S)
@@ -235,11 +239,12 @@ class Crew:
             hand.pipe.close()
 
     def names_left(self, before: set[str]) -> list[str]:
-        """Name what workers had mapped, what nobody of this program needs, and what is still there; after close()."""
+        """Name what workers had mapped and nobody of this program needs, if it is still there; after close()."""
         limit = time.monotonic() + _LADDER_S
         while True:
             mine = _worker.shared_names() | self.own | before
-            left = sorted(name for name in self.seen - mine if os.path.exists(name))
+            seen = set(map(_worker.top_name, self.seen)) - set(map(_worker.top_name, mine))
+            left = sorted(name for name in seen if os.path.exists(name))
             # The trackers of workers that have ended may still be removing what those forgot.
             if not left or time.monotonic() > limit:
                 return left

@@ -12,6 +12,7 @@ from XME.testing._crew import Hand, State
 from XME.testing._drills import drills_for
 from XME.testing._event import GIVING, TAKING, Kind, Op
 from XME.testing._lab import Lab, Options, require_count, require_workers
+from XME.testing._leaks import look
 from XME.testing._report import Report
 from XME.testing._spec import Faults, LockSpec, require_time
 from XME.testing._stage import RELEASE_OF, Stage
@@ -37,8 +38,7 @@ class FreeJob:
         dice = random.Random(f"{self.seed} {actor.worker} {actor.life}")  # noqa: S311 - to be repeated, not secret
         for _ in range(self.rounds - board.rounds(actor.worker)):
             self._one_round(actor, dice)
-            board.count_round(actor.worker)
-            actor.note_descriptors()
+            actor.count_round()
 
     def _one_round(self, actor: Any, dice: random.Random) -> None:
         self._pause(dice, self.pauses[0])
@@ -130,6 +130,8 @@ def check_lock(
             lab.play(f"the drill {drill.name!r}", drill.play, drill.workers)
             if lab.report.violations and not all_failures:
                 return lab.report
+        if lab.looks_for_leaks:
+            lab.watch = look(lab)
         for number in range(repeats):
             if lab.report.violations and not all_failures:
                 break

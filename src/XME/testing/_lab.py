@@ -15,12 +15,13 @@ from XME.testing._checks_crash import CrashRecovery, NoLeak
 from XME.testing._checks_time import BoundedWait, Progress
 from XME.testing._crew import Crew
 from XME.testing._history import History
+from XME.testing._leaks import Watch
 from XME.testing._report import Report
 from XME.testing._room import Room
 from XME.testing._spec import LockSpec
 from XME.testing._stage import SETTLE_S, Stage
 from XME.testing._verdict import Checker, Outcome, Verdict, judge
-from XME.testing._worker import names_now
+from XME.testing._worker import names_now, shared_names
 
 CHECKERS: tuple[Checker, ...] = (
     MutualExclusion(), ReaderWriter(), Permits(), Tripwire(), OwnerOnly(), Reentrancy(), NoFalseRefusal(),
@@ -94,6 +95,12 @@ class Lab:
         self.report = Report(spec, mode)
         self._began = time.monotonic()
         self._names_before = names_now()
+        self.watch: Watch | None = None
+
+    @property
+    def looks_for_leaks(self) -> bool:
+        """True if what is left behind is of interest."""
+        return any(checker.name == "NoLeak" for checker in self.options.checkers)
 
     def stage(self, **how: Any) -> Stage:
         """Return a stage for one run."""
@@ -133,8 +140,14 @@ class Lab:
         """End every worker, and look at what is left."""
         self.crew.close()
         left = self.crew.outlived() + self.crew.names_left(self._names_before)
+        if self.watch is not None:
+            left += _called(self.watch.names_left(self.crew.own | shared_names()))
         self.report.seconds = time.monotonic() - self._began
-        applies = any(checker.name == "NoLeak" for checker in self.options.checkers)
-        if left and applies and self.report.history is not None:
+        if left and self.looks_for_leaks and self.report.history is not None:
             outcome = Outcome("NoLeak", Verdict.FAIL, "left behind after the last run: " + "; ".join(left[:4]))
             self.report.add("the end", self.report.history, (outcome,))
+
+
+def _called(names: list[str]) -> list[str]:
+    text = f"{len(names)} names that came whenever a worker used the lock, such as {names[0]}" if names else ""
+    return [text] if names else []

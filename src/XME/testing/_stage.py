@@ -26,6 +26,7 @@ from XME.testing._worker import SHARED_MEMORY, Setup, names_now
 
 # A lock that looks for its turn by polling does so at least this often.
 SETTLE_S = 0.03
+_MANY = 16
 RELEASE_OF = {Op.ACQUIRE: Op.RELEASE, Op.ACQUIRE_READ: Op.RELEASE_READ}
 
 
@@ -44,6 +45,8 @@ class Stage:
         self._records = records
         self._handed_over = handed_over
         self._is_stuck = False
+        # By worker, what it had more after the lock was closed than before it was made.
+        self.left_open: dict[int, dict[str, int]] = {}
 
     # -- begin and end ---------------------------------------------------------------------------------------------
 
@@ -132,11 +135,19 @@ class Stage:
             if message is None:
                 hand.state = State.RUNNING
                 continue
-            _, names, grown, rounds = message
+            _, names, left, rounds = message
             self.crew.seen |= set(names)
-            if grown > max(3, rounds // 2):
-                text = f"{grown} descriptors more in worker {hand.worker} after {rounds} rounds"
+            for text in self._left_open(hand, left, rounds) if left else ():
                 yield Event(now, hand.worker, hand.life, 0, Op.LEFT, 0, Kind.OK, text)
+
+    def _left_open(self, hand: Hand, left: tuple[list[str], int, int], rounds: int) -> Iterator[str]:
+        files, descriptors, mappings = left
+        self.left_open[hand.worker] = {"descriptors": descriptors, "mappings": mappings}
+        for name in files:
+            yield f"{name} is open in worker {hand.worker} after the lock was closed"
+        # Some things a process opens once for itself: fewer are judged where one worker uses the lock again and again.
+        if rounds and descriptors > _MANY:
+            yield f"{descriptors} descriptors more in worker {hand.worker} after {rounds} rounds"
 
     def _left(self) -> list[str]:
         found = self.crew.outlived()

@@ -1,17 +1,18 @@
 """What runs in a worker: one or more actors, each with a pipe to the controller.
 
     controller -> actor                         actor -> controller
-    ("begin", Setup)                            ("ready", tries, waits, reads) | ("broken", sentence)
+    ("begin", Setup)                            ("ready", tries, waits, reads, thread, closes) | ("broken", sentence)
     ("op", Op, timeout_s, gate mode, inside)    ("done", Kind, detail)
                                                 ("gate", number, place, is_idle), then it waits for a new mode
     ("free", FreeJob)                           ("done", Kind, detail)
-    ("end",)                                    ("closed", names that were seen, descriptors more, rounds)
+    ("end",)                                    ("closed", names that were seen, what is left open, rounds)
 
 A worker is a session of its own, so that whatever its lock starts can be found and ended. It ends with the controller.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -63,6 +64,7 @@ def main(job: Job, pipes: list[Connection]) -> None:
     os.setsid()
     _end_with_controller(job.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.addaudithook(_note_name)
     # What was there before the lock has no garbage of the lock's in it: then looking for that takes no time.
     gc.freeze()
     host = Host(job)
@@ -93,12 +95,15 @@ class Host:
         self._lock: Adapted | None = None
         self._guard = threading.Lock()
         self._users = 0
+        self._files: set[tuple[str, str]] = set()
+        self._mappings = 0
 
     def enter(self, setup: Setup) -> Adapted:
         """Return the lock of this run; the first actor of the process makes it."""
         with self._guard:
             self._users += 1
             if self._lock is None:
+                self._files, self._mappings = open_files(), mappings()
                 made = self.job.lock if self.job.lock is not None else make_in(self.job.make_lock, setup.room)
                 adapted = adapt(made)
                 self._require(made, adapted, setup)
@@ -127,21 +132,42 @@ class Host:
             )
             raise TypeError(msg)
 
-    def leave(self) -> None:
-        """Close the lock with the last actor that has used it."""
+    def leave(self, room: Room) -> tuple[list[str], int, int] | None:
+        """Close the lock with the last actor that has used it, and return what it has left open.
+
+        That is: files of the room by name, descriptors more, and mappings more, than before it was made.
+        """
         with self._guard:
             self._users -= 1
             if self._users or self._lock is None:
-                return
+                return None
+            closes = self._lock.closes
             self._lock.close()
             self._lock = None
         gc.collect()
+        now = open_files()
+        new = now - self._files
+        # What cannot be closed may keep its files as long as its process lives.
+        mine = [target for _, target in new if closes and (room.folder + "/" in target or room.name in target)]
+        return sorted(mine), len(now) - len(self._files), mappings() - self._mappings
 
 
-def open_descriptors() -> int:
-    """Return how many descriptors this process has (0 where that cannot be seen)."""
+def open_files(pid: int | None = None) -> set[tuple[str, str]]:
+    """Return the descriptors of a process, this one's without a pid, and what they lead to."""
+    folder, found = f"/proc/{pid or 'self'}/fd", set()
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(folder):
+            # The one by which this is read is gone by now.
+            with contextlib.suppress(OSError):
+                found.add((fd, os.readlink(f"{folder}/{fd}")))
+    return found
+
+
+def mappings(pid: int | None = None) -> int:
+    """Return how many mappings with a name a process has."""
     try:
-        return len(os.listdir("/proc/self/fd"))
+        with open(f"/proc/{pid or 'self'}/maps", encoding="utf-8", errors="replace") as file:
+            return sum(" /" in line for line in file)
     except OSError:
         return 0
 
@@ -154,19 +180,36 @@ def names_now() -> set[str]:
         return set()
 
 
-def shared_names() -> set[str]:
-    """Return the names in shared memory that this process has mapped or open."""
-    found = set()
-    try:
-        with open("/proc/self/maps", encoding="utf-8") as file:
-            found = {line.rstrip("\n").split(maxsplit=5)[-1] for line in file if SHARED_MEMORY in line}
-        for fd in os.listdir("/proc/self/fd"):
-            try:
-                found.add(os.readlink(f"/proc/self/fd/{fd}"))
-            except OSError:
-                continue
-    except OSError:
-        return set()
+def top_name(name: str) -> str:
+    """Return the name that somebody sees who lists shared memory: of a file in a folder, the folder's.
+
+    >>> top_name("/dev/shm/folder/file")
+    '/dev/shm/folder'
+    """
+    return SHARED_MEMORY + name.removeprefix(SHARED_MEMORY).partition("/")[0]
+
+
+# What this worker has opened or mapped, by Python's own means, even if it did not keep it for long.
+_opened: set[str] = set()
+
+
+def _note_name(event: str, args: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(args[0], str | bytes | os.PathLike):
+        path = os.fsdecode(args[0])
+        if path.startswith(SHARED_MEMORY):
+            _opened.add(path)
+    elif event == "mmap.__new__":
+        with contextlib.suppress(OSError):
+            name = os.readlink(f"/proc/self/fd/{args[0]}")
+            if name.startswith(SHARED_MEMORY) and not name.endswith(" (deleted)"):
+                _opened.add(name)
+
+
+def shared_names(pid: int | None = None) -> set[str]:
+    """Return the names in shared memory that a process, this one without a pid, has mapped or open."""
+    found = {target for _, target in open_files(pid)}
+    with contextlib.suppress(OSError), open(f"/proc/{pid or 'self'}/maps", encoding="utf-8", errors="replace") as file:
+        found |= {line.rstrip("\n").split(maxsplit=5)[-1] for line in file if SHARED_MEMORY in line}
     return {name for name in found if name.startswith(SHARED_MEMORY) and not name.endswith(" (deleted)")}
 
 
@@ -180,7 +223,7 @@ class Actor:
         self._pipe = pipe
         self.gate = _gates.Gate(self._ask)
         self._call = 0
-        self._first_fds = self._grown = self._rounds = 0
+        self._rounds = 0
 
     def _ask(self, number: int, place: str, is_idle: bool) -> int:
         self._pipe.send(("gate", number, place, is_idle))
@@ -206,7 +249,7 @@ class Actor:
         except Exception as error:
             return "broken", f"make_lock() failed in a worker: {error!r}", threading.get_native_id()
         self._call = 0
-        self._grown = self._rounds = 0
+        self._room, self._rounds = room, 0
         self.recorder = Recorder(room.path(f"w{self.worker}"), self.worker, self.life)
         self.board = Board(room.path("board"))
         verify = self.host.job.verify
@@ -219,7 +262,7 @@ class Actor:
             Op.RELEASE_READ: lambda _: self.lock.release_read() if setup.shared_read else self.lock.release(),
         }
         reads = self.lock.take_read is not None
-        return "ready", self.lock.tries, self.lock.waits, reads, threading.get_native_id()
+        return "ready", self.lock.tries, self.lock.waits, reads, threading.get_native_id(), self.lock.closes
 
     def _on_op(self, op: Op, timeout_s: float | None, mode: _gates.Mode, inside: Any) -> tuple[Any, ...]:
         return "done", *self.perform(op, timeout_s, mode, inside)
@@ -233,16 +276,13 @@ class Actor:
         self.board.close()
         self.recorder.close()
         del self.lock, self.operations, self.section
-        self.host.leave()
-        return "closed", sorted(names), self._grown, self._rounds
+        left = self.host.leave(self._room)
+        return "closed", sorted(names | _opened), left, self._rounds
 
-    def note_descriptors(self) -> None:
-        """Remember how many are open now, to see how many a round takes."""
-        now = open_descriptors()
-        if not self._rounds:
-            self._first_fds = now
+    def count_round(self) -> None:
+        """One round more is done, in this life."""
+        self.board.count_round(self.worker)
         self._rounds += 1
-        self._grown = now - self._first_fds
 
     # -- one operation ---------------------------------------------------------------------------------------------
 
