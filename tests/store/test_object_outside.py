@@ -1,7 +1,9 @@
 """What Python's own tools see of a shared object from outside: what they see of an object of its class."""
 
+import contextlib
 import copy
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -129,3 +131,112 @@ def test_dataclasses_know_a_shared_one_with_slots_a_derived_one_and_one_inside_a
     assert (type(other), other.x, other.point is fixed.point) == (Fixed, 3, True)
     assert dataclasses.is_dataclass(xmem_object("named", Named, 1))
     assert not dataclasses.is_dataclass(xmem_object("plain", Plain))
+
+
+# -- attributes that are asked of `object` -----------------------------------------------------------------------------
+
+
+def twice(method):
+    @functools.wraps(method)
+    def called(self, *args):
+        method(self, *args)
+        return method(self, *args)
+
+    return called
+
+
+class Record:
+    """The usual way to have a __setattr__ of one's own."""
+
+    def __init__(self):
+        object.__setattr__(self, "store", {})
+        object.__setattr__(self, "count", 0)
+
+    def __setattr__(self, name, value):
+        object.__getattribute__(self, "store")[name] = value
+        object.__setattr__(self, "count", self.count + 1)
+
+    def __getattr__(self, name):
+        try:
+            return object.__getattribute__(self, "store")[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def ask(self, name):
+        return object.__getattribute__(self, name)
+
+
+class Asked(Plain):
+    def __getattribute__(self, name):
+        return super().__getattribute__(name)
+
+    def grow(self, value, handle):
+        self.items.append(value)
+        with contextlib.suppress(LookupError), handle.atomic():
+            object.__getattribute__(self, "items").append("lost")
+            raise LookupError
+        object.__getattribute__(self, "items").append(value)
+        return len(super().__getattribute__("same"))
+
+    def lose(self):
+        del self.items
+        return hasattr(self, "items"), "items" in vars(self)
+
+
+class Decorated:
+    __slots__ = ("a", "b")
+
+    def __init__(self):
+        self.a = 1
+        self.b = [2]
+
+    @twice
+    def add(self, value):
+        object.__getattribute__(self, "b").append(value)
+        return self.b
+
+    @property
+    def last(self):
+        return max(object.__getattribute__(self, "b")[k] for k in (-1,))
+
+    def lose(self):
+        del self.b
+        with pytest.raises(AttributeError):
+            object.__getattribute__(self, "b")
+        return hasattr(self, "b")
+
+
+def test_a_setattr_of_ones_own_keeps_its_attributes_where_it_likes():
+    plain, shared = Record(), xmem_object("record", Record)
+    for record in (plain, shared):
+        record.x = 1
+        record.y = [2]
+        record.x = 3
+        assert (record.x, record.y, record.count) == (3, [2], 3)
+        assert record.ask("store") == {"x": 3, "y": [2]}
+        assert not hasattr(record, "z")
+        with pytest.raises(AttributeError, match="'Record' object has no attribute 'none'"):
+            record.ask("none")
+    assert vars(shared) == vars(plain)
+
+
+def test_attributes_asked_of_object_are_loaded():
+    o = xmem_object("asked", Asked)
+    assert o.grow(5, o) == 3
+    assert o.items == o.same == [1, 5, 5]
+    assert o.lose() == (False, False)
+    assert o.same == [1, 5, 5]
+    assert not hasattr(o, "items")
+
+
+def test_slots_asked_of_object_are_loaded():
+    plain, shared = Decorated(), xmem_object("decorated", Decorated)
+    for o in (plain, shared):
+        assert o.add(3) == [2, 3, 3]
+        assert o.last == 3
+        assert o.b == [2, 3, 3]
+        assert o.lose() is False
+        o.b = [4]
+        assert o.last == 4
+    shared.a += 1
+    assert shared.a == 2

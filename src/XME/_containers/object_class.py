@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import enum
+import functools
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 MISSING: Any = object()
@@ -27,10 +28,9 @@ class Shape:
         local: the subclass whose objects the methods run on.
         slots: the descriptors of its slots, by the name of the attribute.
         dict_of: returns an object's attributes as they are stored; None for a class without a ``__dict__``.
-        data: the names that are descriptors with a say in setting (properties, slots).
     """
 
-    __slots__ = ("__weakref__", "_shadowed", "cls", "data", "dict_of", "handle", "local", "slots")
+    __slots__ = ("__weakref__", "_is_bypassed", "_shadowed", "cls", "dict_of", "handle", "local", "slots")
 
     def __init__(self, cls: type) -> None:
         """Make the subclass.
@@ -42,6 +42,8 @@ class Shape:
         self.cls = cls
         self.slots = _slots_of(cls)
         self._shadowed: set[str] = set()
+        # Only for those, because each name takes a place in the class, and attributes may have any number of names.
+        self._is_bypassed = bypasses_getattr(cls)
         # The class of the handles; made by who knows how (shared_object.py).
         self.handle: Any = None
         self.dict_of = _dict_getter(cls)
@@ -51,6 +53,8 @@ class Shape:
         except TypeError as error:
             msg = f"{cls.__qualname__} cannot be shared: what a builtin class keeps is not in attributes ({error})"
             raise TypeError(msg) from None
+        for name, slot in self.slots.items() if self._is_bypassed else ():
+            setattr(self.local, name, _SlotShadow(name, slot))
 
     def make(self, core: Any) -> Any:
         """Return an object without attributes that belongs to a Core."""
@@ -74,11 +78,14 @@ class Shape:
         cls.__init__(made, *args, **kwargs)
 
     def shadow(self, name: str) -> None:
-        """Let an attribute that is loaded when it is touched come before the class's own of that name."""
+        """Let an attribute that is loaded when it is touched come before the class's own of that name.
+
+        Where methods ask `object` for attributes, past ``__getattr__``, all such attributes are found in this way.
+        """
         if name in self._shadowed or name in self.slots:
             return
         found = find(self.cls, name)
-        if found is not MISSING and not hasattr(type(found), "__set__"):
+        if (found is not MISSING or self._is_bypassed) and not hasattr(type(found), "__set__"):
             self._shadowed.add(name)
             setattr(self.local, name, _Shadow(name, self.local))
 
@@ -143,7 +150,68 @@ class _Shadow:
         value = MISSING if core is None else core.load(obj, self._name)
         if value is not MISSING:
             return value
+        if find(self._local.__mro__[1], self._name) is MISSING:
+            raise _no_attribute(self._local, self._name, obj)
         return getattr(super(self._local, kind if obj is None else obj), self._name)
+
+
+class _SlotShadow:
+    """Stands before a slot, for what asks `object` for it before it is loaded."""
+
+    def __init__(self, name: str, slot: Any) -> None:
+        self._name = name
+        self._slot = slot
+
+    def __get__(self, obj: Any, kind: Any = None) -> Any:
+        if obj is None:
+            return self._slot
+        try:
+            return self._slot.__get__(obj)
+        except AttributeError:
+            core = core_of(obj)
+            value = MISSING if core is None else core.load(obj, self._name)
+            if value is MISSING:
+                raise
+            return value
+
+    def __set__(self, obj: Any, value: Any) -> None:
+        self._slot.__set__(obj, value)
+
+    def __delete__(self, obj: Any) -> None:
+        self._slot.__delete__(obj)
+
+
+def _no_attribute(cls: type, name: str, obj: Any) -> AttributeError:
+    return AttributeError(f"{cls.__name__!r} object has no attribute {name!r}", name=name, obj=obj)
+
+
+# -- what goes past __getattr__ ----------------------------------------------------------------------------------------
+
+
+def bypasses_getattr(cls: type) -> bool:
+    """True if a function of a class names ``__getattribute__``: that of `object` asks no ``__getattr__``."""
+    found = [value for base in cls.__mro__[:-1] for value in base.__dict__.values()]
+    return any("__getattribute__" in code.co_names for code in _codes(found))
+
+
+def _codes(found: list[Any]) -> Iterator[types.CodeType]:
+    """Yield the code of functions, also of those in properties, decorators and other functions."""
+    met: set[int] = set()
+    while found:
+        value = found.pop()
+        if id(value) in met:
+            continue
+        met.add(id(value))
+        if isinstance(value, types.CodeType):
+            yield value
+            found.extend(const for const in value.co_consts if isinstance(const, types.CodeType))
+        elif isinstance(value, types.FunctionType):
+            found.append(value.__code__)
+            found.append(getattr(value, "__wrapped__", None))
+        elif isinstance(value, property):
+            found.extend((value.fget, value.fset, value.fdel))
+        elif isinstance(value, (staticmethod, classmethod, functools.partialmethod, functools.cached_property)):
+            found.append(getattr(value, "__func__", None) or getattr(value, "func", None))
 
 
 # -- the subclass ------------------------------------------------------------------------------------------------------
@@ -195,8 +263,7 @@ def _getattr_for(cls: Any) -> Any:
         if isinstance(found, property):
             # Its getter has raised an AttributeError, which Python turns into this call: once more, to raise that.
             return found.__get__(self, cls)
-        msg = f"{cls.__name__!r} object has no attribute {name!r}"
-        raise AttributeError(msg, name=name, obj=self)
+        raise _no_attribute(cls, name, self)
 
     return get
 
