@@ -319,7 +319,8 @@ class Container(Handed):
                 dropped = [*dropped, words[W_EVEN + (change.origin.number & 1)]]
             # Before the root, and behind the number that is in the segment already.
             words[W_EVEN + (number & 1)] = change.fresh
-        for serial in (*dropped, *change.orphaned):
+        # One note each: a transaction may have put a child in and out several times.
+        for serial in dict.fromkeys((*dropped, *change.orphaned)):
             self._doubtful[serial] = book.note_dropping(serial, self.serial)
         words[W_ROOT] = change.root
         self.adopt(change.generation)
