@@ -238,12 +238,3 @@ LIST = [
 ]
 
 ALL = DICT + LIST
-# What changes a container; the sweep has each.
-DICT_METHODS = {
-    "__setitem__", "__delitem__", "pop", "popitem", "setdefault", "clear", "update", "__ior__", "apply", "increment",
-    "atomic",
-}  # fmt: skip
-LIST_METHODS = {
-    "append", "insert", "__setitem__", "__delitem__", "pop", "remove", "extend", "__iadd__", "__imul__", "sort",
-    "reverse", "clear", "apply", "increment", "atomic",
-}  # fmt: skip

@@ -126,5 +126,3 @@ OBJECT = [
     Scenario("atomic", small(), _savepoint, note="savepoint"),
     Scenario("atomic", small(), _inside, note="inside a method"),
 ]
-# Ways to change an object; the sweep has each.
-OBJECT_WAYS = {"__setattr__", "__delattr__", "method", "property", "slots", "atomic"}

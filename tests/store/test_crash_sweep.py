@@ -5,8 +5,9 @@ import signal
 import pytest
 
 from tests.core.crew import Child
-from tests.store import crash_scenarios, crash_sweep, object_scenarios
+from tests.store import crash_scenarios, crash_sweep, methods, object_scenarios, test_crash_making
 from tests.store.crash_sweep import Scenario, World
+from XME import xmem_dict, xmem_list, xmem_object
 from XME._containers import flight
 from XME._containers.home import W_ROOT
 from XME._core import memory, names, recovery
@@ -14,7 +15,7 @@ from XME._core import mutex as mutex_module
 from XME._core.ledger import Kind
 from XME._core.namebook import NameBook
 from XME._store.change import Change
-from XME._store.log import Generation
+from XME._store.log import G_HIGH, Generation
 from XME.errors import XMEError
 
 ALL = crash_scenarios.ALL + object_scenarios.OBJECT
@@ -52,10 +53,44 @@ def test_killed_at_every_store(scenario):
     assert done == points
 
 
-def test_the_sweep_has_every_method():
-    for kind, methods in ((dict, crash_scenarios.DICT_METHODS), (list, crash_scenarios.LIST_METHODS)):
-        assert {s.method for s in crash_scenarios.ALL if type(s.content) is kind} == methods
-    assert {scenario.method for scenario in object_scenarios.OBJECT} == object_scenarios.OBJECT_WAYS
+# The object's class has ways of its own to change it.
+MORE_WAYS = {xmem_dict: set(), xmem_list: set(), xmem_object: {"method", "property", "slots"}}
+
+
+@pytest.mark.parametrize(("cls", "kind"), [(xmem_dict, dict), (xmem_list, list), (xmem_object, crash_sweep.Ways)])
+def test_the_sweep_has_every_method(cls, kind):
+    swept = {scenario.method for scenario in ALL if isinstance(scenario.content, kind)}
+    made_and_ended = {way.method for way in test_crash_making.WAYS if way.cls is cls}
+    assert swept | made_and_ended == methods.changing(cls) | MORE_WAYS[cls]
+
+
+def test_a_method_without_a_scenario_is_found():
+    class More(xmem_list):
+        __slots__ = ()
+
+        def rotate(self):
+            self.append(self.pop(0))
+
+    methods.READING[More] = methods.READING[xmem_list]
+    assert methods.changing(More) - methods.changing(xmem_list) == {"rotate"}
+    del methods.READING[More]
+
+
+@pytest.mark.parametrize("cls", [xmem_dict, xmem_list, xmem_object])
+def test_what_is_no_scenario_only_reads(cls):
+    content = {"n": 1, "items": [1]} if cls is xmem_object else {0: 1, 1: [1], 2: crash_sweep.BIG}
+    for name, read in methods.READING[cls].items():
+        args = ("thing", crash_sweep.Thing) if cls is xmem_object else ()
+        shared = cls(*args, **content) if args else cls(content if cls is xmem_dict else content.values())
+        core = shared._xmem_core if args else shared
+        before = crash_sweep.plain(core), core.current()[0], core._generation.words[G_HIGH]
+        read(shared)
+        assert (crash_sweep.plain(core), core.current()[0], core._generation.words[G_HIGH]) == before, name
+        core._check(settled=True)
+        shared.unlink()
+
+
+def test_scenarios_have_names_of_their_own():
     names = [scenario.name for scenario in ALL]
     assert len(set(names)) == len(names)
 
