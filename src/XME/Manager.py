@@ -30,8 +30,9 @@ from XME._manager.held import Held
 from XME._manager.marks import XMEM_GET_FAIL
 from XME._manager.ring import SLOTS, W_BEATS, W_BESIDE, W_BROKEN, W_STARTS
 from XME._manager.shared import GUARD, SYSTEM_KEYS, XMEM, Shared
-from XME._manager.tables import Tables
+from XME._manager.tables import Tables, mapping_of
 from XME._security.gate import key_of
+from XME._security.kinds import seconds
 from XME.ArrayOperator import ForRow
 from XME.errors import CallErrors, ManagerRefuses
 from XME.Monitor import Monitor
@@ -68,7 +69,7 @@ class XMEManager(Tables, ForRow):
 
     def __init__(self, values: Any = (), *, slots: int = SLOTS) -> None:
         """Make a new one."""
-        table = dict(values)
+        table = mapping_of("the first content of the value table", values)
         for key in SYSTEM_KEYS:
             if key in table:
                 raise ManagerRefuses.of(f"xmemtable={{{key!r}: ...}}", "that key is the system's, and is always there")
@@ -152,10 +153,12 @@ class XMEManager(Tables, ForRow):
             what the calls of this operator raised since the last get: the one exception itself, or CallErrors.
             GuardDied: the guard was killed in a call.
             Deadlock: the guard waits for what this thread holds.
+            ValueError, TypeError: MaxWaitTime is no number of seconds.
         """
         del LoopTime
         operator = self._own(Operator)
-        deadline = time.monotonic() + MaxWaitTime if MaxWaitTime else None
+        limit = seconds("MaxWaitTime", 0 if MaxWaitTime is None else MaxWaitTime)
+        deadline = time.monotonic() + limit if limit else None
         number = self._buffer.last_of(operator)
         if number and not self._ring.wait(number, deadline):
             return XMEM_GET_FAIL
@@ -224,12 +227,13 @@ class XMEManager(Tables, ForRow):
 
         Raises:
             ManagerRefuses: ``__XMEM__`` is not changed.
+            TypeError: this is no mapping, or what it has for a system's entry is none.
         """
-        values = dict(newtable)
+        values = mapping_of("newtable", newtable)
         system = {key: values.pop(key) for key in SYSTEM_KEYS if key in values}
         if XMEM in system:
             raise ManagerRefuses.of(f"update({{{XMEM!r}: ...}})", "it says which functions there are")
-        mappings = {key: dict(value) for key, value in system.items()}
+        mappings = {key: mapping_of(f"newtable[{key!r}]", value) for key, value in system.items()}
         with self._held(Operator) as held:
             if not held:
                 return held.answer

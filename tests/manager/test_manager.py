@@ -76,6 +76,29 @@ def test_what_makes_no_sense_is_refused(manager, act):
     assert manager.get_table("a") == 1
 
 
+@pytest.mark.parametrize(
+    ("act", "error", "says"),
+    [
+        (lambda m: m.get("o", "1"), TypeError, "MaxWaitTime is a number of seconds, not '1'"),
+        (lambda m: m.get("o", -1), ValueError, "MaxWaitTime is a number of seconds, 0 or more, not -1"),
+        (lambda m: m.update(5), TypeError, "newtable is a mapping, or pairs of a key and a value, not 5"),
+        (lambda m: m.update({"a": 2, "__GUARD__": 5}), TypeError, r"newtable\['__GUARD__'\] is a mapping, .* not 5"),
+        (lambda m: m.set("__STATUS__", "x"), TypeError, r"newtable\['__STATUS__'\] is a mapping, .* not 'x'"),
+        (lambda _m: XMEManager("ab"), TypeError, "the first content of the value table is a mapping, .* not 'ab'"),
+    ],
+)
+def test_a_wrong_argument_is_named(manager, act, error, says):
+    with pytest.raises(error, match=says):
+        act(manager)
+    assert manager.get_table("a") == 1
+
+
+def test_no_time_limit_is_said_by_none_too(manager):
+    manager.append(dict, "o", x=1)
+    manager.exec()
+    assert manager.get("o", None) == manager.get("o", 0) == {"x": 1}
+
+
 def test_delete_takes_all_or_nothing(manager):
     with pytest.raises(KeyError):
         manager.delete("a", "nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -44,3 +45,12 @@ class Tables:
     def __XMEM__(self) -> Any:
         """The manager's own functions by name, an `xmem_dict`."""
         return self._shared.table[XMEM]
+
+
+def mapping_of(what: str, value: Any) -> dict[Any, Any]:
+    """Return a mapping, or what gives pairs, as a dict; TypeError that says what it is for if it is neither."""
+    try:
+        return dict(value)
+    except (TypeError, ValueError) as error:
+        msg = f"{what} is a mapping, or pairs of a key and a value, not {reprlib.repr(value)}"
+        raise TypeError(msg) from error
