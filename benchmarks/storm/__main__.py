@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     third.add_argument("--processes", type=int, default=4, help="at once (default 4)")
     third.add_argument("--fault", choices=sorted(store_faults.FAULTS), help="plant a fault: the storm must then fail")
     third.add_argument("--json", type=Path, metavar="FILE", help="write counts and environment here")
-    fourth = storms.add_parser("guard", help="guard, callers and writers of messages are killed with SIGKILL")
+    fourth = storms.add_parser("guard", help="guard, callers, writers and readers of messages are killed with SIGKILL")
     fourth.add_argument("--minutes", type=float, default=1.0, help="how long (default 1)")
     fourth.add_argument("--seed", type=int, default=1, help="of the dice (default 1)")
     fourth.add_argument("--fault", choices=sorted(guard.FAULTS), help="plant a fault: the storm must then fail")
@@ -91,9 +91,9 @@ def _store(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _guard(options: argparse.Namespace) -> list[dict[str, Any]]:
     result = guard.run(options.minutes, options.seed, options.fault)
-    for kind in ("methods", "functions"):
-        acknowledged, executed = result[kind]
-        print(f"{kind}: {acknowledged:,} acknowledged, {executed:,} executed")
+    for kind, became in {"methods": "executed", "functions": "executed", "failed": "failed"}.items():
+        acknowledged, found = result[kind]
+        print(f"{kind}: {acknowledged:,} acknowledged, {found:,} {became}")
     print(f"{result['reported']} reported, {result['gave_up']} guards gave up")
     return [result]
 

@@ -22,12 +22,19 @@ def test_every_call_is_executed_failed_or_reported(tmp_path):
     result = json.loads((tmp_path / "storm.json").read_text())
     assert result["kills"] > 50
     assert min(result["methods"] + result["functions"]) > 500
+    assert min(result["failed"]) > 0
     assert result["violations"] == []
 
 
 @pytest.mark.parametrize(
     ("fault", "says"),
-    [("rerun", "functions or results out of order"), ("silent", "acknowledged"), ("nonumber", "methods out of order")],
+    [
+        ("rerun", "functions or results out of order"),
+        ("silent", "acknowledged"),
+        ("nonumber", "methods out of order"),
+        ("nofailure", "that raise acknowledged"),
+        ("torn", "times messages of two updates"),
+    ],
 )
 def test_the_storm_finds_a_planted_fault(fault, says):
     done = storm("--minutes", 0.5, "--seed", 3, "--fault", fault)
