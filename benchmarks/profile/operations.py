@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases.guard_call import V
+from benchmarks.cases.message_large import english
+from benchmarks.cases.message_small import _KEY, _MESSAGES
 from benchmarks.cases.mutex_pair import make_robust_mutex
 from benchmarks.gates import in_fresh_process
 from benchmarks.profile.look import Pieces, instruction_counter, look
@@ -252,6 +254,35 @@ def message_update() -> Pieces:
     return look(pair, 300)
 
 
+def message_update_secured() -> Pieces:
+    """One message set and read, behind a Security that nobody else wants."""
+    security = need("XME.Security").Security()
+    board = need("XME").xmem_object("board", need("XME.Monitor").Monitor, security=security)
+
+    def pair() -> None:
+        board.update({"key": 7}, Operator=security.ADMIN)
+        board.get("key")
+
+    return look(pair, 300)
+
+
+def message_small() -> Pieces:
+    """100 small messages sealed, and opened into a Monitor of its own."""
+    monitor = need("XME.Monitor").Monitor
+    there = monitor()
+    there.update(_MESSAGES)
+
+    def pair() -> None:
+        monitor().unmarshal(there.marshal(key=_KEY), key=_KEY)
+
+    return look(pair, 100)
+
+
+def message_text() -> Pieces:
+    """A megabyte of English sealed."""
+    return look(partial(need("XME.Monitor").marshal, {"text": english()}, key=_KEY), _FEW)
+
+
 def guard_call() -> Pieces:
     """A call of the manual's V.add appended, and run as the guard runs it: by one process, nobody else beside."""
     xme = need("XME")
@@ -268,6 +299,6 @@ def guard_call() -> Pieces:
 _ALL = (
     mutex_pair, security_mutex, security_read, dict_get_first, dict_set, list_append, object_change, object_read,
     create_drop, attach, nested_made, nested_reached, big_set_again, task_single, task_grouped, one_row, handover,
-    put_first, put_again, start, message_update, guard_call,
+    put_first, put_again, start, message_update, message_update_secured, message_small, message_text, guard_call,
 )  # fmt: skip
 OPERATIONS: Mapping[str, Callable[[], Pieces]] = {operation.__name__: operation for operation in _ALL}
