@@ -29,6 +29,7 @@ METHODS = ("fork", "spawn", "forkserver")
 MODES = ("own", "executor", "one")
 # A guard that does not end by itself is ended after so long.
 LIMIT_S = 60.0
+_TELL_EVERY = 10
 
 _V = """
 import sys, time
@@ -131,7 +132,11 @@ def run(times: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="guard-examples-") as folder:
         for example in EXAMPLES:
             ways = itertools.islice(itertools.cycle(itertools.product(METHODS, MODES)), times)
-            runs = [(way, *_run(folder, example, *way)) for way in ways]
+            runs = []
+            for number, way in enumerate(ways, 1):
+                runs.append((way, *_run(folder, example, *way)))
+                if number % _TELL_EVERY == 0:
+                    print(f"{example}: {number} of {times} runs are done", file=sys.stderr, flush=True)
             lasted = [seconds for _, seconds, wrong in runs if not wrong]
             found[example] = {
                 "runs": times, "right": len(lasted), "longest_after_the_last_append_s": max(lasted, default=0.0),
