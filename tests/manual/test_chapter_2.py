@@ -192,7 +192,7 @@ def test_the_examples_are_run_as_often_as_is_asked_for(tmp_path):
 )
 def test_a_run_that_is_not_right_is_found(monkeypatch, program, says):
     monkeypatch.setattr(guard_examples, "LIMIT_S", 0.5)
-    monkeypatch.setitem(EXAMPLES, "2.3.2", program)
+    monkeypatch.setattr(guard_examples, "EXAMPLES", {"2.3.2": program})
 
     found = guard_examples.run(1)["examples"]["2.3.2"]
 
