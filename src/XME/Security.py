@@ -182,7 +182,7 @@ class Security(Gate):
 
         Args:
             Operator: who acquired it.
-            WaitTime: how long to wait before the DeadLockFun is called; None and 0: not at all.
+            WaitTime: how long to wait before the DeadLockFun is called; 0: not at all; None: what WaitTime() has set.
             DeadLockFun: what to call, without arguments, if this is not the holder; None: what DeadLockFun() has set.
 
         Returns:

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 from XME import Security
 from XME.errors import XMEError
@@ -29,6 +30,32 @@ def serve(pipe, *locks):
             pipe.send(getattr(locks[index], name)(*args))
         except XMEError as error:
             pipe.send(error)
+
+
+def obey(pipe, lock):
+    """Call functions of this module with the lock, as told: (name, arguments)."""
+    while True:
+        name, *args = pipe.recv()
+        pipe.send(globals()[name](lock, *args))
+
+
+def take_and_give(lock, operator, shared, wait):
+    """Take it and give it back; returns what came of both, and how long the first took."""
+    acquire, release = (lock.acquire_read, lock.release_read) if shared else (lock.acquire, lock.release)
+    began = time.monotonic()
+    answer = acquire(operator, wait)
+    took = time.monotonic() - began
+    return answer, release(operator) if answer is True else None, took
+
+
+def intrude(lock, operator):
+    """Try to take what another one has, and to give it back for him."""
+    return lock.try_acquire(operator), lock.release(operator, 0)
+
+
+def change(lock, name, value):
+    """Change a setting."""
+    getattr(lock, name)(value)
 
 
 def take_in_threads(pipe, lock, operator, count, limit_s=None):

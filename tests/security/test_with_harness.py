@@ -1,6 +1,7 @@
-"""Every lock type, tested as anybody tests his own: real processes, all operators, kills, drawn by Hypothesis."""
+"""Every lock type, tested as anybody tests his own: real processes, all operators, kills, drawn by Hypothesis.
 
-import threading
+What settings do that change while others wait is in test_settings_while_waiting.py.
+"""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ KINDS = [Security.MUTEX, Security.AUTHORISATION, Security.READWRITE, Security.SP
 # A busy machine's time; the storm measures how soon it is in fact.
 SOON = {"recover_s": 5.0, "stuck_s": 5.0}
 OPERATORS = st.lists(st.one_of(st.just(Security.ADMIN), st.text(max_size=3), st.integers()), min_size=1, max_size=4)
+WAITS = st.sampled_from([0, 0.001, 30])
 KEEPS = {"depth": 3, "reentrant": True, "owner_only": True}
 
 
@@ -26,8 +28,8 @@ def runs(default):
     return settings(max_examples=default, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def free(kind, operators, workers, rounds, seed, kill):
-    faces.set_up(kind, operators)
+def free(kind, operators, wait_s, workers, rounds, seed, kill):
+    faces.set_up(kind, operators, wait_s, stranger="a stranger")
     faults = Faults(kill=kill, stop_continue=0.01, pause_s=(0, 0.001))
     spec = spec_of(kind, on_crash="recovers")
     check_lock(
@@ -36,17 +38,27 @@ def free(kind, operators, workers, rounds, seed, kill):
 
 
 @runs(1)
-@given(st.sampled_from(KINDS), OPERATORS, st.integers(2, 4), st.integers(0, 1000))
-def test_it_keeps_its_promises_at_full_speed_with_kills_and_stops(kind, operators, workers, seed):
-    free(kind, operators, workers, 10, seed, 0.05)
+@given(st.sampled_from(KINDS), OPERATORS, WAITS, st.integers(2, 4), st.integers(0, 1000))
+def test_it_keeps_its_promises_at_full_speed_with_kills_and_stops(kind, operators, wait_s, workers, seed):
+    free(kind, operators, wait_s, workers, 10, seed, 0.05)
+
+
+# Each type, whatever is drawn.
+@pytest.mark.long
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@runs(2)
+@given(OPERATORS, WAITS, st.integers(2, 6), st.integers(0, 1000))
+def test_each_type_keeps_them(kind, operators, wait_s, workers, seed):
+    free(kind, operators, wait_s, workers, 10, seed, 0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @runs(60)
-@given(st.sampled_from(KINDS), OPERATORS, st.integers(2, 6), st.integers(5, 40), st.integers(0, 1000))
-def test_it_keeps_them_also_in_long_runs_of_many(kind, operators, workers, rounds, seed):
-    free(kind, operators, workers, rounds, seed, 0.05)
+@given(st.sampled_from(KINDS), OPERATORS, WAITS, st.integers(2, 6), st.integers(5, 40), st.integers(0, 1000))
+def test_it_keeps_them_also_in_long_runs_of_many(kind, operators, wait_s, workers, rounds, seed):
+    free(kind, operators, wait_s, workers, rounds, seed, 0.05)
 
 
 @pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
@@ -111,70 +123,3 @@ def test_it_is_one_between_threads_too(kind):
     faces.set_up(kind, ["a", "b", "c"])
     spec = spec_of(kind, between="threads")
     check_lock(faces.make_face, spec, workers=3, rounds=20, start_method="fork").raise_if_failed()
-
-
-# -- settings that change while others wait ----------------------------------------------------------------------
-
-CHANGES = st.lists(
-    st.one_of(
-        st.tuples(st.just("update_lock"), st.sampled_from([*KINDS, Security.DISABLE])),
-        st.tuples(st.just("authorize"), st.sampled_from(["a", "b"])),
-        st.tuples(st.just("registe"), st.sampled_from(["a", "b"])),
-        st.tuples(st.just("WaitTime"), st.sampled_from([0, 0.01, 5])),
-        st.tuples(st.just("MuteTime"), st.sampled_from([0, 0.01])),
-    ),
-    max_size=8,
-)
-
-
-def may(settings_now, operator):
-    kind, authorised, registered = settings_now
-    if kind == Security.AUTHORISATION:
-        return operator in authorised
-    return operator == registered if kind == Security.READWRITE else True
-
-
-@runs(40)
-@given(st.sampled_from(KINDS), CHANGES)
-def test_who_waits_is_judged_by_what_counts_in_the_end(kind, changes):
-    """One holds it, two wait without a limit, settings change: the holder keeps it, and each waiter gets his due."""
-    lock = Security.Security(kind)
-    lock.MuteTime(0.01)
-    lock.acquire(lock.ADMIN)
-    answers = {}
-
-    def wait(operator):
-        answers[operator] = lock.acquire(operator, 5)
-        if answers[operator] is True:
-            answers["released", operator] = lock.release(operator)
-
-    waiters = [threading.Thread(target=wait, args=(operator,), daemon=True) for operator in ("a", "b")]
-    for waiter in waiters:
-        waiter.start()
-    now = [kind, {Security.ADMIN}, Security.ADMIN]
-    was_open = False
-    for name, value in changes:
-        getattr(lock, name)(value)
-        if name == "update_lock":
-            now[0] = value
-        elif name == "authorize":
-            now[1].add(value)
-        elif name == "registe":
-            now[2] = value
-        # A DISABLE lets anybody through while it lasts.
-        was_open = was_open or now[0] == Security.DISABLE
-    # Whatever it is called now, who has it gives it back.
-    assert lock.release(lock.ADMIN) is True
-    for waiter, operator in zip(waiters, ("a", "b"), strict=True):
-        if may(now, operator):
-            waiter.join(10)
-            assert answers[operator] is True
-            assert answers["released", operator] is True
-        elif not was_open:
-            assert answers.get(operator) is None
-    # Those who may not are let go.
-    lock.update_lock(Security.MUTEX)
-    for waiter in waiters:
-        waiter.join(10)
-        assert not waiter.is_alive()
-    assert lock.statistics().holder is None
