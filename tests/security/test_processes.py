@@ -40,7 +40,7 @@ def test_the_manuals_example_by_four_processes(kind):
     assert len(values) == 400
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", EXCLUDING, ids=lambda kind: kind.name)
 def test_the_manuals_example_at_its_full_size(kind, start_method):
     lock, values = Security.Security(kind), XME.xmem_list([])
