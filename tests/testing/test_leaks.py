@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from tests.testing import leaky
-from XME.testing import LockSpec, _leaks, _worker, check_lock, crash_sweep
+from XME.testing import LockSpec, _watch, _worker, check_lock, crash_sweep
 from XME.testing._crew import Crew
-from XME.testing._leaks import Watch, chance_of
+from XME.testing._watch import Watch, chance_of
 from XME.testing._worker import names_now
 
 FEW = {"start_method": "fork", "workers": 2, "rounds": 15}
@@ -45,7 +45,7 @@ def test_what_is_left_is_found(lock, says):
 def test_names_that_nobody_saw_open_are_the_locks_if_they_come_only_when_it_is_used(monkeypatch):
     # As on a machine where nobody else makes names: on a busy one, it takes luck.
     mine = "/dev/shm/sem." + leaky.SEMAPHORES
-    monkeypatch.setattr(_leaks, "names_now", lambda: {name for name in names_now() if name.startswith(mine)})
+    monkeypatch.setattr(_watch, "names_now", lambda: {name for name in names_now() if name.startswith(mine)})
     report = check_lock(leaky.SemaphoresByRelease, LockSpec.mutex(), **FEW)
     assert "72 names that came whenever a worker used the lock, such as " + mine in str(report)
 

@@ -15,12 +15,12 @@ from XME.testing._checks_crash import CrashRecovery, NoLeak
 from XME.testing._checks_time import BoundedWait, Progress
 from XME.testing._crew import Crew
 from XME.testing._history import History
-from XME.testing._leaks import Watch
 from XME.testing._report import Report
 from XME.testing._room import Room
 from XME.testing._spec import LockSpec
 from XME.testing._stage import SETTLE_S, Stage
 from XME.testing._verdict import Checker, Outcome, Verdict, judge
+from XME.testing._watch import Watch
 from XME.testing._worker import names_now, shared_names
 
 CHECKERS: tuple[Checker, ...] = (
