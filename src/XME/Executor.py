@@ -131,7 +131,7 @@ class Executor(_StandardExecutor):
             RowErrors: several failed.
             RowTimeout: `table.timeout` ran out; workers on unfinished rows were killed.
             WorkerDied: a worker died on its row, and the retries are used up.
-            UnshareableArgument, SharedMemoryFull, CrewFailed: nothing was run.
+            UnshareableArgument, SharedMemoryFull, CrewFailed, DomainFull: nothing was run.
         """
         deadline = None if table.timeout is None else time.monotonic() + table.timeout
         engine = self._dispatcher()

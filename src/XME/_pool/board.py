@@ -19,6 +19,7 @@ The bytes (words of 8 bytes, offsets from the payload of one segment)::
         11 result bytes put into shared memory     12 result bytes pickled
         13 retired          1: it has ended by itself (max_tasks_per_child, stop), owing nothing
         14 end              the parent sets it to 1: end when idle
+        15 refused          1: the domain held no more processes when it wanted to join
     reasons_at              512 bytes a worker: why it could not start, UTF-8, zero-padded
     tables_at               64 areas of 8 KiB: tables that are small enough lie here
 """
@@ -26,7 +27,7 @@ The bytes (words of 8 bytes, offsets from the payload of one segment)::
 from __future__ import annotations
 
 from XME._core import names, segment
-from XME._core.domain import Domain
+from XME._core.domain import Domain, inspect
 from XME._core.ledger import Kind
 from XME._core.mutex import RobustMutex
 from XME._core.semaphore import Semaphore
@@ -57,7 +58,8 @@ _MUTEX_AT = 64
     S_PICKLED,
     S_RETIRED,
     S_END,
-) = range(15)
+    S_REFUSED,
+) = range(16)
 
 
 def _aligned(offset: int) -> int:
@@ -159,6 +161,18 @@ def create(domain: Domain, workers: int) -> tuple[Board, tuple[int, int, int]]:
     lock_serial, lock = new_semaphore(domain, 1, wake_serial)
     memory = segment.create(domain, Layout(domain.capacity, workers).nbytes, Kind.CREW, owner=wake_serial)
     return Board(domain, memory, workers, wake, lock), (memory.serial, wake_serial, lock_serial)
+
+
+def note_refusal(domain_id: str, serials: tuple[int, int, int], workers: int, index: int, text: str) -> None:
+    """Leave word on a crew's board why a worker could not even join the domain.
+
+    Raises:
+        ContainerGone, DomainEnded: the crew has been shut down.
+    """
+    board = attach(inspect(domain_id), serials, workers)
+    board.set_reason(index, text)
+    board.worker(index)[S_REFUSED] = 1
+    board.close()
 
 
 def attach(domain: Domain, serials: tuple[int, int, int], workers: int) -> Board:

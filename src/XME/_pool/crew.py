@@ -7,6 +7,7 @@ that die one after the other before they could claim anything are not replaced f
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -22,7 +23,7 @@ from XME._pool.inherited import Inheritance
 from XME._pool.interrupts import interrupts_held
 from XME._pool.warm import LetGo
 from XME._store import codec
-from XME.errors import CrewFailed
+from XME.errors import CrewFailed, DomainFull
 
 _FUTILE_DEATHS = 3
 # How long a worker that was told to end, terminated, killed may take for each.
@@ -48,6 +49,8 @@ class Member:
     missed: bool = False
     # It was killed while it had the board's mutex, and so before it began the rows of its last claim.
     was_claiming: bool = False
+    # When it was first seen to have retired, if its place was wanted.
+    retired_at: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Crew:
         """Have at least `wanted` workers (but no more than there is room for) of the present generation.
 
         Raises:
-            CrewFailed: workers keep dying before they can do anything.
+            DomainFull: nobody is there, and the domain holds no more processes.
         """
         generation = self.inheritance.generation
         for member in self.members.values():
@@ -107,18 +110,39 @@ class Crew:
         able = sum(
             member.generation == generation and not self._has_retired(member) for member in self.members.values()
         )
-        for _ in range(min(wanted, self.size) - able):
+        missing = min(wanted, self.size) - able
+        if missing <= 0:
+            return
+        room = self._room()
+        if not able and room <= 0:
+            self._require_members()
+        for _ in range(min(missing, room)):
             if not self._free_slots:
                 self._end_lingering()
                 return
             self._start(generation)
 
+    def _room(self) -> int:
+        """Return how many more processes the domain holds; those that have been started and not come yet count."""
+        coming = sum(not self.board.worker(member.index)[b.S_INCARNATION] for member in self.members.values())
+        return self.domain.capacity - len(self.domain.living()) - coming
+
+    def _require_members(self) -> None:
+        """The domain is full, and nobody of the present generation is there: wait only for members that will go."""
+        if not self.members:
+            raise DomainFull.of(self.domain.id, self.domain.capacity)
+        self._end_lingering(_END_S)
+
     def _has_retired(self, member: Member) -> bool:
         return bool(self.board.worker(member.index)[b.S_RETIRED])
 
-    def _end_lingering(self) -> None:
+    def _end_lingering(self, patience_s: float = 0.0) -> None:
         """Kill those that have retired and do not end: a thread that a function left running keeps their slots."""
-        self.kill({serial for serial, member in self.members.items() if self._has_retired(member)})
+        now = time.monotonic()
+        for member in self.members.values():
+            if self._has_retired(member):
+                member.retired_at = min(member.retired_at, now)
+        self.kill({serial for serial, member in self.members.items() if member.retired_at <= now - patience_s})
 
     def _start(self, generation: int) -> None:
         from XME._pool.cores import available_cores  # asked for when there is something to share
@@ -227,7 +251,9 @@ class Crew:
             return None
         # Who has once waited for work had started well.
         useless = not (words[b.S_CLAIMS] or words[b.S_CALL] or words[b.S_WAITING])
-        if not member.pardoned:
+        # Another crew was faster; that says nothing while somebody else is here to do the work.
+        refused = bool(words[b.S_REFUSED]) and bool(self.members)
+        if not (member.pardoned or refused):
             self._futile = self._futile + 1 if useless else 0
         self._last_exitcode, self._last_reason = exitcode, reason
         return Death(member.serial, pid, exitcode, reason, not claiming)

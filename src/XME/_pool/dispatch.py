@@ -89,7 +89,7 @@ class Dispatcher:
                 finished here.
 
         Raises:
-            UnshareableArgument, SharedMemoryFull, CrewFailed.
+            UnshareableArgument, SharedMemoryFull, CrewFailed, DomainFull.
         """
         leftovers.tend()
         self._adopt_orphans()

@@ -16,7 +16,7 @@ def begin(engine: Dispatcher, entry: Entry, limit: int, deadline: float | None) 
     """Put the one entry of a map on the board, at most `limit` rows a claim (0: as many as is good).
 
     Raises:
-        UnshareableArgument, SharedMemoryFull, CrewFailed: nothing is run, and nothing is left behind.
+        UnshareableArgument, SharedMemoryFull, CrewFailed, DomainFull: nothing is run, and nothing is left behind.
     """
     begun: list[RunningCall] = []
     waiter = engine.waiters.take()

@@ -24,7 +24,7 @@ from XME._pool.arguments import Mappings
 from XME._pool.cores import affine_cores
 from XME._pool.interrupts import ignore_interrupts
 from XME._pool.runner import Call
-from XME.errors import BadSegment, ContainerGone, DomainEnded
+from XME.errors import BadSegment, ContainerGone, DomainEnded, DomainFull
 
 # How long an idle worker sleeps before it looks again, should a post have been lost.
 _IDLE_S = 0.2
@@ -67,6 +67,10 @@ def main(setup: Setup) -> None:
     except (DomainEnded, ContainerGone):
         # The crew was shut down before this worker had begun.
         return
+    except DomainFull as error:
+        with contextlib.suppress(DomainEnded, ContainerGone):
+            b.note_refusal(setup.domain_id, setup.serials, setup.workers, setup.slot, str(error))
+        sys.exit(1)
     worker = Worker(setup, board)
     worker.introduce()
     if setup.initializer is not None:
