@@ -229,7 +229,7 @@ class Executor(_StandardExecutor):
         return self._runner.submit(fn, args, kwargs)
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None,
-            chunksize: int | None = None, **_later: Any) -> Iterator[Any]:  # fmt: skip
+            chunksize: int | None = None, buffersize: int | None = None, **unknown: Any) -> Iterator[Any]:  # fmt: skip
         """Return an iterator over ``fn(*row)`` for the rows of ``zip(*iterables)``, in order; all run at once.
 
         Args:
@@ -237,23 +237,25 @@ class Executor(_StandardExecutor):
             iterables: collected at once; sequences and arrays are taken as they are.
             timeout: seconds from now after which ``next`` raises TimeoutError.
             chunksize: at most so many rows a claim; None is guided: large pieces first, small ones towards the end.
+            buffersize: only so many rows are taken ahead of the iterator, one a claim (as from Python 3.14 on): for
+                iterables without end, or results that would not all find room.
+            unknown: nothing.
 
         Raises:
-            ValueError: chunksize is below 1.
+            TypeError, ValueError: an option makes no sense, or there is none of that name.
         """
-        if chunksize is not None and chunksize < 1:
-            msg = f"chunksize must be at least 1, not {chunksize}"
-            raise ValueError(msg)
+        results.check(unknown, timeout, chunksize=chunksize, buffersize=buffersize)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if buffersize is not None:
+            return results.buffered(partial(self.submit, fn), zip(*iterables, strict=False), buffersize, deadline)
         columns = [Array(values if _is_sequence(values) else list(values)) for values in iterables]
         rows = min(map(len, columns), default=0)
         if rows == 0:
             return iter(())
         # Like zip, the shortest one counts.
         cut = [column if len(column) == rows else Array(column.values[:rows]) for column in columns]
-        engine = self._dispatcher()
         entry = Entry(fn, tuple(cut), {}, rows)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        return results.begin(engine, entry, chunksize or 0, deadline).rows()
+        return results.begin(self._dispatcher(), entry, chunksize or 0, deadline).rows()
 
     # -- what is left over -------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures as cf
 import gc
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -214,9 +215,49 @@ def test_map_of_nothing_and_of_generators(executor):
     assert list(executor.map(rows.text_of, {"a": 1, "b": 2})) == ["row a", "row b"]
 
 
-def test_map_refuses_a_chunksize_of_zero(executor):
-    with pytest.raises(ValueError, match="chunksize"):
-        executor.map(rows.square, [1], chunksize=0)
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"chunksize": 0}, ValueError, "chunksize is None or a whole number of rows, at least 1, not 0"),
+        ({"chunksize": "3"}, TypeError, "chunksize is None or a whole number of rows, at least 1, not '3'"),
+        ({"chunksize": 1.5}, TypeError, "chunksize"),
+        ({"chunksize": True}, TypeError, "chunksize"),
+        ({"buffersize": -1}, ValueError, "buffersize is None or a whole number of rows, at least 1, not -1"),
+        ({"timeout": "1"}, TypeError, "timeout is None or the seconds .*, not '1'"),
+        ({"timeout": float("nan")}, ValueError, "timeout"),
+        ({"chunk_size": 3}, TypeError, "no option 'chunk_size': .* timeout, chunksize, buffersize"),
+    ],
+)
+def test_map_refuses_options_that_make_no_sense(executor, options, kind, said):
+    with pytest.raises(kind, match=said):
+        executor.map(rows.square, (pytest.fail("it was begun") for _ in range(1)), **options)
+
+
+def test_map_with_a_buffer_takes_no_more_than_that_ahead(executor):
+    taken = []
+    numbers = (taken.append(k) or k for k in itertools.count())
+    results = executor.map(pow, numbers, itertools.repeat(2), buffersize=3)
+
+    assert len(taken) == 3
+    for k in range(20):
+        assert next(results) == k * k
+        assert len(taken) == k + 4
+    results.close()
+    assert list(executor.map(pow, range(2), range(5), buffersize=10)) == [1, 1]
+    assert list(executor.map(pow, [], buffersize=1)) == []
+
+
+def test_map_with_a_buffer_says_which_row_was_late_or_failed(executor):
+    flags = rows.shared_counts(1)
+    late = executor.map(rows.wait_for, [flags], [0], timeout=0.1, buffersize=1)
+    with pytest.raises(TimeoutError, match="row 0 was not done in time"):
+        next(late)
+    flags[0] = 1
+    failing = executor.map(rows.fail_on, itertools.count(), itertools.repeat(2), buffersize=2)
+
+    assert [next(failing), next(failing)] == [0, 1]
+    with pytest.raises(ValueError, match="not 2"):
+        next(failing)
 
 
 def test_map_raises_at_the_row_that_failed(executor):

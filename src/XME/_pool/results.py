@@ -1,15 +1,43 @@
-"""The iterator that ``map`` returns."""
+"""What ``map`` is given, and the iterators that it returns."""
 
 from __future__ import annotations
 
+import math
+import operator
 import os
-from collections.abc import Generator, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from itertools import islice
 from typing import Any
 
 from XME._pool import leftovers
 from XME._pool.calls import Failure, RunningCall
 from XME._pool.dispatch import Dispatcher
 from XME.ArrayOperator import Entry, ExecutionTable, name_of
+
+_KNOWN = ("timeout", "chunksize", "buffersize")
+
+
+def check(unknown: Iterable[str], timeout: Any, **counts: Any) -> None:
+    """Raise a TypeError or ValueError unless these options of ``map`` make sense; `counts` are None or at least 1."""
+    for name in unknown:
+        msg = f"map has no option {name!r}: it takes the function, what to run it over, and {', '.join(_KNOWN)}"
+        raise TypeError(msg)
+    for name, value in counts.items():
+        msg = f"{name} is None or a whole number of rows, at least 1, not {value!r}"
+        if value is None:
+            continue
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TypeError(msg)
+        if operator.index(value) < 1:
+            raise ValueError(msg)
+    msg = f"timeout is None or the seconds until the last result is wanted, not {timeout!r}"
+    if isinstance(timeout, bool | str) or not (timeout is None or hasattr(timeout, "__float__")):
+        raise TypeError(msg)
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError(msg)
 
 
 def begin(engine: Dispatcher, entry: Entry, limit: int, deadline: float | None) -> Results:
@@ -33,6 +61,42 @@ def begin(engine: Dispatcher, entry: Entry, limit: int, deadline: float | None) 
             engine.waiters.give(waiter)
         raise
     return Results(engine, begun[0], deadline)
+
+
+def buffered(
+    submit: Callable[..., Future[Any]], rows: Iterator[tuple[Any, ...]], size: int, deadline: float | None
+) -> Iterator[Any]:
+    """Return an iterator over the results of rows of which `size` are ahead of it; the first ones begin now."""
+    ahead = deque(submit(*row) for row in islice(rows, size))
+    return _ahead(submit, rows, ahead, deadline)
+
+
+def _ahead(
+    submit: Callable[..., Future[Any]], rows: Iterator[tuple[Any, ...]], ahead: deque[Future[Any]],
+    deadline: float | None,
+) -> Generator[Any, None, None]:  # fmt: skip
+    number = 0
+    try:
+        while ahead:
+            try:
+                result = ahead[0].result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                # The row itself may have raised one.
+                if ahead[0].done():
+                    raise
+                raise _late(number) from None
+            ahead.popleft()
+            for row in islice(rows, 1):
+                ahead.append(submit(*row))
+            yield result
+            number += 1
+    finally:
+        for future in ahead:
+            future.cancel()
+
+
+def _late(row: int) -> TimeoutError:
+    return TimeoutError(f"row {row} was not done in time")
 
 
 class Results:
@@ -70,8 +134,7 @@ class Results:
             if not self._engine.wait_once(call, self._deadline):
                 row = self._row
                 self.close()
-                msg = f"row {row} was not done in time"
-                raise TimeoutError(msg)
+                raise _late(row)
         self._row += len(found)
         if self._row == call.count:
             self._finish()
