@@ -11,6 +11,7 @@ from tests.helpers import PATIENCE_S, run_python, wait_until
 from tests.pool import rows
 from tests.pool.rows import call, program
 from XME._core import sweep
+from XME._core.domain import inspect
 from XME.ArrayOperator import Array
 from XME.Executor import Executor
 
@@ -99,16 +100,48 @@ def test_nothing_is_left_under_the_other_start_methods(method, what):
     kill_program(method, what)
 
 
+def has_a_worker(domain_id):
+    view = inspect(domain_id)
+    try:
+        return len(view.living()) > 1
+    finally:
+        view.close_view()
+
+
+def kill_after(process, delay_ms):
+    time.sleep(delay_ms / 1000)
+    process.send_signal(signal.SIGKILL)
+    process.wait(5)
+
+
+def nothing_is_left_when_killed(method, delay_ms):
+    with program(PROGRAM, method, "results") as process:
+        domain = process.stdout.readline().split()[1]
+        wait_until(lambda: has_a_worker(domain), poll_s=0.0005)
+        kill_after(process, delay_ms)
+        rows.await_nothing_left(process.pid, domain)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("delay_ms", range(0, 400, 10))
 def test_nothing_is_left_whenever_the_parent_is_killed(start_method, delay_ms):
+    nothing_is_left_when_killed(start_method, delay_ms)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("delay_ms", [0, 3, 20, 70, 200])
+def test_nothing_is_left_at_some_moments(delay_ms):
+    nothing_is_left_when_killed("fork", delay_ms)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay_ms", [0, 1, 2, 5, 10, 20, 50, 100])
+def test_who_is_killed_before_a_worker_has_come_is_swept_by_the_next_program(start_method, delay_ms):
     with program(PROGRAM, start_method, "results") as process:
         domain = process.stdout.readline().split()[1]
-        time.sleep(delay_ms / 1000)
-        process.send_signal(signal.SIGKILL)
-        process.wait(5)
-        wait_until(lambda: not rows.members(process.pid), AFTER_KILL_S)
-        # Before its first worker had begun there was nobody who could have swept; then the next program does.
+        kill_after(process, delay_ms)
+        wait_until(lambda: not rows.members(process.pid))
+        # There was nobody, or nobody who had got as far as to know the domain; if there was, this finds nothing.
         sweep.sweep_dead_domains()
         assert not rows.names_of(domain)
 
