@@ -115,11 +115,12 @@ def counts():
     return len(os.listdir("/proc/self/fd")), maps, here, len(domain.names), len(program._domains)
 
 
-def test_2000_arrays_leave_nothing():
+@pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_thousands_of_arrays_leave_nothing(count):
     xmem_array(10)
     before = counts()
 
-    for k in range(2000):
+    for k in range(count):
         array = xmem_array(k % 7)
         assert array.size == k % 7
         del array

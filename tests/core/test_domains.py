@@ -58,15 +58,16 @@ def call(function):
 # -- numbers, incarnations, leases -------------------------------------------------------------------------------
 
 
-def test_thousands_of_successive_participants(domain):
+@pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_thousands_of_successive_participants(domain, count):
     seen = set()
-    for _ in range(2_000):
+    for _ in range(count):
         other = joined(domain.id)
         seen.add((other.number, other.incarnation))
         other.leave()
         other.words.release()
     assert {number for number, _ in seen} == {1}
-    assert len(seen) == 2_000
+    assert len(seen) == count
     assert domain.living() == [domain.number]
 
 

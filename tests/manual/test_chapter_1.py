@@ -161,9 +161,15 @@ def test_the_accumulation_to_one_million():
     assert lines[:2] == ["xme 500000500000", "noxme 500000500000"]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("fork", marks=pytest.mark.long),
+        pytest.param("spawn", marks=pytest.mark.slow),
+        pytest.param("forkserver", marks=pytest.mark.slow),
+    ],
+)
 def test_the_accumulation_to_100_million(method):
     program = to(10**8).replace("XME.XME(fun)", f"XME.XME(fun, start_method={method!r})")
     lines = run(program, timeout_s=180).splitlines()

@@ -62,7 +62,7 @@ def run_calls(executor, count):
         one_call(executor, k)
 
 
-@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.long)])
 @pytest.mark.timeout(400)
 def test_calls_leave_nothing_behind(count):
     with Executor(2, start_method="fork") as executor:
@@ -88,7 +88,7 @@ def worker_state(executor):
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_objects_that_are_dropped_leave_no_process(method):
-    count = 40 if method == "fork" else 8
+    count = 200 if method == "fork" else 8
     XME.XME(rows.square, pnum=1, start_method=method).fun(1)
     before = state()
     for k in range(count):
@@ -97,8 +97,9 @@ def test_objects_that_are_dropped_leave_no_process(method):
 
     wait_until(lambda: not children())
     # Those that took longer to end than a finalizer may wait are reaped by the next start of a process.
-    XME.XME(rows.square, pnum=1, start_method=method).fun(1)
-    wait_until(lambda: len(zombies()) <= 1)
+    with XME.XME(rows.square, pnum=1, start_method=method) as last:
+        last.fun(1)
+        wait_until(lambda: not zombies())
     assert_no_growth(before, state(), descriptors=4, mappings=4, names=8, **{"private MB": 8})
 
 
