@@ -95,6 +95,15 @@ def sampled(step: int) -> str:
     return "all files" if step == 1 else f"every {step}th file"
 
 
+def at_least_1(text: str) -> int:
+    """Return the whole number that a text says; argparse shows the error."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        message = f"must be a whole number, at least 1, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return number
+
+
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Count the tokens of Python source on all cores.")
@@ -102,8 +111,9 @@ def parse_options() -> argparse.Namespace:
         "folder", nargs="?", type=Path, default=Path(sysconfig.get_path("stdlib")), help="default: Python's own source"
     )
     parser.add_argument(
-        "--sample", type=int, default=8, metavar="N", help="compare with one process on every Nth file (default 8)"
-    )
+        "--sample", type=at_least_1, default=8, metavar="N",
+        help="compare with one process on every Nth file (default 8)",
+    )  # fmt: skip
     parser.add_argument("--start-method", choices=("fork", "spawn", "forkserver"), help="default: the platform's")
     return parser.parse_args()
 

@@ -50,6 +50,14 @@ def test_quickstart_counts_the_tokens_of_a_folder(folder, start_method):
     assert re.search(r"^pickled   [\d,]+ bytes for all of it$", output, re.MULTILINE)
 
 
+@pytest.mark.parametrize("step", ["0", "-1", "many"])
+def test_quickstart_refuses_a_sample_of_nothing(folder, step):
+    result = run_python(EXAMPLES / "quickstart.py", folder, f"--sample={step}", cwd=folder)
+
+    assert result.returncode == 2
+    assert result.stderr.endswith(f"error: argument --sample: must be a whole number, at least 1, not '{step}'\n")
+
+
 def test_quickstart_pickles_no_source(tmp_path):
     """What is pickled is names and numbers: it does not grow with the text."""
     text = "value = 'a long line of source that nobody wants to see in a pipe'\n" * 4000
