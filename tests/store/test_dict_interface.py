@@ -287,7 +287,7 @@ def test_savepoints():
             d["lost"] = bytes(100_000)
             del d["a"]
             d.update((k, k) for k in range(200))
-            1 / 0  # noqa: B018
+            1 / 0  # noqa: B018 - it is to raise
         assert list(d) == ["a", "kept"]
         d["after"] = 1
     assert list(d) == ["a", "kept", "after"]

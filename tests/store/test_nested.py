@@ -94,13 +94,13 @@ def test_a_transaction_that_fails_leaves_no_child_behind():
         d["a"] = {"c": [1]}
         d["x"] = [{}]
         assert d.todict() == {"a": {"c": [1]}, "x": [{}]}
-        1 / 0  # noqa: B018
+        1 / 0  # noqa: B018 - it is to raise
     assert d.todict() == {"a": {"b": 1}}
     assert names_of(d) == before
     with d.atomic():
         with pytest.raises(ZeroDivisionError), d.atomic():
             d["x"] = [{}, bytes(100_000)]
-            1 / 0  # noqa: B018
+            1 / 0  # noqa: B018 - it is to raise
         d["a"] = [1]
         d["a"] = [2]
         d["a"] = {"d": 3}

@@ -39,7 +39,7 @@ def store_buffers(home: Home, buffers: Any) -> list[int]:
     try:
         for buffer in buffers:
             # One by one: what was made is unlinked if the next one fails.
-            made.append(_make(home, buffer.nbytes, Kind.VALUE, buffer).serial)  # noqa: PERF401
+            made.append(_make(home, buffer.nbytes, Kind.VALUE, buffer).serial)  # noqa: PERF401 - the list must be there if one fails
     except BaseException:
         for serial in made:
             home.domain.names.unlink(serial)

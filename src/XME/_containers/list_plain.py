@@ -23,7 +23,7 @@ class Plain(Reading):
     # -- comparison ------------------------------------------------------------------------------------------------
 
     # It changes, so it has no hash, as a list has none.
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment] # object has a method there
 
     def __eq__(self, other: object) -> Any:
         plain = _as_list(other)

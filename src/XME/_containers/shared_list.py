@@ -304,7 +304,7 @@ class xmem_list(Quick, MutableSequence[Any]):
         return self
 
     @whole
-    def __imul__(self, times: SupportsIndex) -> Self:  # type: ignore[override]
+    def __imul__(self, times: SupportsIndex) -> Self:  # type: ignore[override] # as a list: in place
         times = as_int(times)
         self._begin_with_user_code()
         try:

@@ -33,7 +33,7 @@ handles: weakref.WeakSet[Any] = weakref.WeakSet()
 def living(of: weakref.WeakSet[Any]) -> list[Any]:
     """Return what is in a WeakSet now; its own iterator fails when another thread adds something meanwhile."""
     # Copied in one call of C code, in which no other thread runs. The attribute is public, but for the stubs.
-    references: set[weakref.ref[Any]] = of.data.copy()  # type: ignore[attr-defined]
+    references: set[weakref.ref[Any]] = of.data.copy()  # type: ignore[attr-defined] # the stubs lack it
     return [one for ref in references if (one := ref()) is not None]
 
 

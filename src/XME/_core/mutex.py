@@ -67,7 +67,7 @@ SPINS = 100 if (os.cpu_count() or 1) > 1 else 0
 class RobustMutex(Looks, Recoverable):
     """A reentrant mutex between processes that a ``kill -9`` of its holder does not leave taken.
 
-    Cost: about 0.5 us a pair when nobody else wants it. After the death of its holder it can be had again within
+    Cost: about 1.3 us a pair when nobody else wants it. After the death of its holder it can be had again within
     200 ms, while nobody that is on his way in or out of it is stopped or kept off the GIL.
 
     A Ctrl-C inside acquire or release leaves it recoverable. One that strikes before the first instruction of release

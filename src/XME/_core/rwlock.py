@@ -120,7 +120,7 @@ class RobustRWLock:
         if self._words.tobytes() == self._zeros:
             self._flag[0] = NOBODY
             return True
-        if self._local._is_owned():  # type: ignore[attr-defined]
+        if self._local._is_owned():  # type: ignore[attr-defined] # threading.Condition uses it
             msg = (
                 "a signal handler wants alone what its own thread is just beginning or ceasing to read: set a flag in "
                 "the handler, and take the lock in the main flow"

@@ -74,7 +74,7 @@ class TwinRecord:
             DomainEnded: the program that owns it has ended.
             MutexError: a signal handler wants to change what its own thread is just changing.
         """
-        if self._lock._is_owned():  # type: ignore[attr-defined]
+        if self._lock._is_owned():  # type: ignore[attr-defined] # threading.Condition uses it
             msg = "a signal handler tried to change a setting that its own thread is just changing: set a flag in it"
             raise MutexError(msg)
         self._domain.require()

@@ -123,7 +123,7 @@ class Arena:
         self._domain.names.mark_handed(chunk.serial)
         if self._chunk is not None:
             self._own.append(self._chunk.serial)
-            self._data.release()  # type: ignore[union-attr]
+            self._data.release()  # type: ignore[union-attr] # it comes and goes with _chunk
             self._chunk.close()
             self._chunk_bytes = _LATER_CHUNK
         self._chunk, self._data, self._current = chunk, chunk.data, chunk.serial

@@ -79,12 +79,12 @@ def _stub(parameters: _Parameters, name: str) -> Callable[..., dict[str, Any]] |
     namespace: dict[str, Any] = {"_unset": _UNSET}
     try:
         # Only names of parameters get in here, and inspect.Parameter takes nothing but identifiers for a name.
-        exec(_source(parameters), namespace)  # noqa: S102
+        exec(_source(parameters), namespace)  # noqa: S102 - of our own text
     except SyntaxError:
         return None
     stub: Any = namespace["stub"]
     stub.__name__ = stub.__qualname__ = name
-    return stub  # type: ignore[no-any-return]
+    return stub  # type: ignore[no-any-return] # it was made by exec
 
 
 class _Wanted(NamedTuple):

@@ -156,7 +156,7 @@ class Crew:
         life = self._lives.get(group[0], 0)
         alone = None if self.threads or self.lock is not None else self.start_method
         job = _worker.Job(self.make_lock, group, life, os.getpid(), self.lock, self.gates, self.verify, alone)
-        process: Any = context.Process(  # type: ignore[attr-defined]
+        process: Any = context.Process(  # type: ignore[attr-defined] # each real context has it
             target=_worker.main, args=(job, [theirs for _, theirs in pairs]), name=f"lock worker {group[0]}"
         )
         try:

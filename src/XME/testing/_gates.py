@@ -110,7 +110,7 @@ def _place(code: CodeType, line: int) -> str:
 
 def _on_line(code: CodeType, line: int) -> Any:
     if not _is_chosen(code.co_filename):
-        return sys.monitoring.DISABLE  # type: ignore[attr-defined, unused-ignore]
+        return sys.monitoring.DISABLE  # type: ignore[attr-defined, unused-ignore] # from Python 3.12 on
     gate = current()
     if gate is not None:
         gate.arrive(_place(code, line))
@@ -149,7 +149,7 @@ def install(prefixes: tuple[str, ...]) -> None:
     global _prefixes, _trace
     _prefixes = prefixes
     _chosen.clear()
-    time.sleep = _sleep  # type: ignore[assignment]
+    time.sleep = _sleep  # type: ignore[assignment] # it stands for a function of C
     monitoring = getattr(sys, "monitoring", None)
     if monitoring is None:
         _trace = _on_call
