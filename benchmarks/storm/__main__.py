@@ -4,7 +4,8 @@ For ``security`` also ``--type``: one lock type; without it all that exclude, on
 
 ``python -m benchmarks.storm store [--minutes M] [--seed N] [--processes N] [--fault NAME] [--json FILE]``.
 
-``python -m benchmarks.storm overwrite [--values N] [--children N] [--arrays N] [--kill-every S] [--json FILE]``.
+``python -m benchmarks.storm overwrite [--values N] [--children N] [--arrays N] [--kill-every S] [--fault NAME]
+[--json FILE]``; a kind of which there are 0 is left out.
 
 ``python -m benchmarks.storm guard [--minutes M] [--seed N] [--fault NAME] [--json FILE]``.
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     fifth.add_argument("--values", type=int, default=1_000_000, help="in a nested dict (default 1,000,000)")
     fifth.add_argument("--children", type=int, default=20_000, help="nested dicts (default 20,000)")
     fifth.add_argument("--arrays", type=int, default=50_000, help="of 1 MB (default 50,000)")
+    fifth.add_argument("--fault", choices=sorted(overwrite.FAULTS), help="plant a fault: the storm must then fail")
     fifth.add_argument("--kill-every", type=float, default=1.0, help="seconds, 0 for never (default 1)")
     fifth.add_argument("--seed", type=int, default=1, help="of the dice (default 1)")
     fifth.add_argument("--json", type=Path, metavar="FILE", help="write counts and environment here")
@@ -100,7 +102,8 @@ def _guard(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _overwrite(options: argparse.Namespace) -> list[dict[str, Any]]:
     counts = {"values": options.values, "children": options.children, "arrays": options.arrays}
-    result = overwrite.run(counts, options.seed, options.kill_every)
+    counts = {kind: count for kind, count in counts.items() if count}
+    result = overwrite.run(counts, options.seed, options.kill_every, options.fault)
     for kind, found in result["shared_memory"].items():
         early, most, last = (f"{files} files of {size:,} bytes" for files, size in list(found.values())[1:])
         print(f"{found['overwrites']:,} {kind}: early {early}, at most {most}, at the end {last}")

@@ -18,13 +18,16 @@ from typing import Any
 import numpy as np
 
 import XME
+from XME._containers import flight
 from XME._core import names, program
 
+_ELEMENTS = 1 << 17
 # Beside what there was: a new generation, a new value, what a dead one left, each with what it replaces.
 _MORE_NAMES = 8
+# The same in bytes; of the arrays, half of these names may be one, with the pages of its header.
+_MORE_BYTES = {"values": 1 << 20, "children": 1 << 20, "arrays": _MORE_NAMES // 2 * (8 * _ELEMENTS + 8192) + (1 << 18)}
 # Without kills, a kind that takes longer is stuck.
 _LONGEST_S = 3600.0
-_ELEMENTS = 1 << 17
 
 
 def _set_value(shared: Any, number: int) -> None:
@@ -75,17 +78,59 @@ def _write(kind: str, shared: Any, count: int, done: Any) -> None:
         done[0] = number
 
 
-def run(counts: dict[str, int], seed: int, kill_every_s: float) -> dict[str, Any]:
+def _leak() -> None:
+    """A value that was overwritten stays."""
+    flight.unlink = lambda *_: None
+
+
+def _swell() -> None:
+    """Each array is stored in more and more memory, under one name."""
+
+    def _set_wider(shared: Any, number: int) -> None:
+        shared["array"] = np.full(_ELEMENTS + number * 4096, number)
+
+    _KINDS["arrays"] = (_set_wider, lambda shared: int(shared["array"][0]))
+
+
+# What is planted in the writers, to see that the storm finds it.
+FAULTS: dict[str, Callable[[], None]] = {"leak": _leak, "swell": _swell}
+
+
+def judge(kind: str, samples: list[tuple[int, int]], last: tuple[int, int]) -> list[str]:
+    """Return what is wrong with (names, bytes) of shared memory, as sampled and at the end: both must be flat."""
+    first = samples[min(2, len(samples) - 1)]
+    wrong = []
+    for what, at, more in (("names", 0, _MORE_NAMES), ("bytes", 1, _MORE_BYTES[kind])):
+        most = max(found[at] for found in samples)
+        if max(most, last[at]) > first[at] + more:
+            wrong.append(f"{kind}: {first[at]:,} {what} became {most:,}, and {last[at]:,} at the end")
+    return wrong
+
+
+def run(counts: dict[str, int], seed: int, kill_every_s: float, fault: str | None = None) -> dict[str, Any]:
     """Overwrite each kind so often, with a kill every so many seconds (0: none)."""
     dice = random.Random(seed)
     begun = time.monotonic()
-    result: dict[str, Any] = {"kills": 0, "seed": seed, "killed_in": {}, "violations": [], "shared_memory": {}}
+    result: dict[str, Any] = {"kills": 0, "seed": seed, "fault": fault, "killed_in": {}, "violations": []}
+    result["shared_memory"] = {}
+    if fault is not None:
+        FAULTS[fault]()
     for kind, count in counts.items():
         kills = _one(kind, count, dice, kill_every_s, result)
         result["kills"] += kills
         result["killed_in"][kind] = kills
     result["seconds"] = time.monotonic() - begun
+    if fault is not None:
+        _take_away()
     return result
+
+
+def _take_away() -> None:
+    """Unlink what a planted fault has left, of which no ledger knows any more."""
+    domain = program.program_domain()
+    for name in os.listdir(names.FOLDER):
+        if domain.id in name and name != os.path.basename(domain.path):
+            os.unlink(os.path.join(names.FOLDER, name))
 
 
 def _one(kind: str, count: int, dice: random.Random, kill_every_s: float, result: dict[str, Any]) -> int:
@@ -112,12 +157,14 @@ def _one(kind: str, count: int, dice: random.Random, kill_every_s: float, result
             break
         if number_of(shared) < done[0]:
             result["violations"].append(f"{kind}: {done[0]} were acknowledged, and {number_of(shared)} is there")
-    shared._check()
+    try:
+        shared._check()
+    except AssertionError as error:
+        result["violations"].append(f"{kind}, at the end: {error}")
     first, last = samples[min(2, len(samples) - 1)], _usage(domain_id)
     most = max(found[0] for found in samples), max(found[1] for found in samples)
     result["shared_memory"][kind] = {"overwrites": count, "early": first, "most": most, "at the end": last}
-    if most[0] > first[0] + _MORE_NAMES or last[0] > first[0] + _MORE_NAMES:
-        result["violations"].append(f"{kind}: {first[0]} names became {most[0]}, and {last[0]} at the end")
+    result["violations"] += judge(kind, samples, last)
     shared.unlink()
     return kills
 

@@ -29,6 +29,11 @@ def names_of(_container):
     return names_of_program()
 
 
+def bytes_of(_container):
+    """How many bytes these take."""
+    return sum(os.stat(f"/dev/shm/{name}").st_blocks * 512 for name in names_of_program())
+
+
 def test_a_change_two_levels_down_is_seen_by_all():
     d = xmem_dict({"a": {"b": {"c": 1}}, "l": [[1], {"x": 2}]}, nested=True)
     assert type(d["a"]["b"]) is xmem_dict
@@ -187,12 +192,14 @@ def test_what_was_handed_out_stays_until_the_program_ends():
 def test_overwriting_leaves_shared_memory_flat():
     d = xmem_dict(nested=True, array=0, nest=[0])
     d["array"] = np.zeros(1 << 17)
-    names = names_of(d)
+    names, nbytes = names_of(d), bytes_of(d)
     for k in range(150):
         d["nest"] = [k, {"k": k}]
     for k in range(100):
         d["array"] = np.full(1 << 17, k)
     assert len(names_of(d)) <= len(names) + 4
+    # Of 100 arrays of 1 MiB and 150 children nothing stays, but pages of the home that were not touched before.
+    assert bytes_of(d) <= nbytes + (1 << 17)
     assert d["nest"][1]["k"] == 149
     assert d["array"][5] == 99.0
 
@@ -201,14 +208,16 @@ def test_overwriting_leaves_shared_memory_flat():
 def test_overwriting_often_leaves_shared_memory_flat():
     d = xmem_dict(nested=True, array=0, nest=[0])
     d["array"] = np.zeros(1 << 17)
-    names = len(names_of(d))
+    names, nbytes = len(names_of(d)), bytes_of(d)
     for k in range(20_000):
         d["nest"] = [k]
         if not k % 1000:
             assert len(names_of(d)) <= names + 4
+            assert bytes_of(d) <= nbytes + (1 << 18)
     for k in range(2000):
         d["array"] = np.full(1 << 17, k)
     assert len(names_of(d)) <= names + 4
+    assert bytes_of(d) <= nbytes + (1 << 18)
 
 
 def _overwrite_for_ever(d, ready):
@@ -228,7 +237,7 @@ def _touch(d):
 def test_a_killed_writer_leaves_nothing_behind():
     d = xmem_dict(nested=True, array=np.zeros(20_000), nest=[0, {"k": [0]}])
     context = multiprocessing.get_context("fork")
-    names = len(names_of(d))
+    names, nbytes = len(names_of(d)), bytes_of(d)
     for _ in range(8):
         ready = context.Event()
         writer = context.Process(target=_overwrite_for_ever, args=(d, ready))
@@ -248,6 +257,7 @@ def test_a_killed_writer_leaves_nothing_behind():
     d["nest"] = [0, {"k": [0]}]
     del d["touch"]
     assert len(names_of_program()) <= names + 1
+    assert bytes_of(d) <= nbytes + (1 << 17)
 
 
 # -- opened again --------------------------------------------------------------------------------------------------
