@@ -8,8 +8,11 @@ states that were seen (Lowe 2017): exact, and fast for a dozen operations.
 import copy
 import mmap
 import os
+import tempfile
 import time
 from typing import Any, NamedTuple
+
+import pytest
 
 from tests.core.crew import Child
 from tests.store import stores
@@ -194,15 +197,27 @@ def is_linearizable(history, first):
 
 
 class Crew:
-    """Processes that do programs at the same time, one container a history."""
+    """Processes that do programs at the same time, one container a history.
 
-    def __init__(self, size, plant=None):
+    Args:
+        size: how many.
+        plant: a fault, called in each of them.
+        seeds: for each that is a program started anew, its PYTHONHASHSEED; the others are forked.
+    """
+
+    def __init__(self, size, plant=None, seeds=()):
         self.domain = domains.create(layout.PROGRAM, "histories", 8)
         program.remember(self.domain)
-        self.gate = memoryview(mmap.mmap(-1, 8)).cast("Q")
-        self.members = [Child(_work, self.domain.id, self.gate, plant) for _ in range(size)]
-        for member in self.members:
-            assert member.hear() == "ready"
+        with tempfile.NamedTemporaryFile(prefix="gate-") as file:
+            file.truncate(8)
+            self.gate = _gate(file.name)
+            self.members = [Child(_work, self.domain.id, file.name, plant) for _ in range(size - len(seeds))]
+            for seed in seeds:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setenv("PYTHONHASHSEED", seed)
+                    self.members.append(Child(_work, self.domain.id, file.name, plant, method="spawn"))
+            for member in self.members:
+                assert member.hear(40) == "ready"
 
     def __enter__(self):
         return self
@@ -241,7 +256,13 @@ def _real_content(first):
     return {key: _real(value) for key, value in first.items()} if isinstance(first, dict) else _real(first)
 
 
-def _work(pipe, domain_id, gate, plant):
+def _gate(path):
+    with open(path, "r+b") as file:
+        return memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")
+
+
+def _work(pipe, domain_id, path, plant):
+    gate = _gate(path)
     domain = program.join(domain_id)
     domain.require()
     if plant is not None:
