@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from XME._containers import flight, nesting, opening
-from XME._containers.home import W_GONE, W_PARENT, W_REFERS, W_STORED
+from XME._containers.home import OBJECT, W_GONE, W_PARENT, W_REFERS, W_STORED
 from XME._containers.naming import Named
 from XME._core import layout, program
 from XME._core.ledger import Kind
@@ -52,7 +52,7 @@ class Handed(Named):
         """Return whether a container that is put in belongs to this one; refuse one that may end before it."""
         domain = child.domain if isinstance(child, Named) else child._hold.segment.domain
         if domain is not self.domain and self.domain.kind == layout.NAMED:
-            raise ShortLived.of(self._called, repr(child))
+            raise ShortLived.of(self._called, *_shown(child))
         if not isinstance(child, Named) or domain is not self.domain:
             return False
         words = child.map()
@@ -82,3 +82,14 @@ class Handed(Named):
         domain.names.mark_handed(self.serial)
         pickling.met(self)
         return opening.restored, (self._KIND, domain.id, self.serial, self._public_name)
+
+
+def _shown(child: Any) -> tuple[str, str]:
+    """Return what a message says of a container that may end too early, and what may be put in instead."""
+    if not isinstance(child, Named):
+        return repr(child), "store a plain copy (.copy())"
+    if child.kind == OBJECT:
+        obj: Any = child
+        advice = "store a plain copy (copy.copy(it)), or make the outer one without a public name"
+        return repr(obj.handle()), advice
+    return repr(child), "store a plain copy, or make the outer one with nested=True and store plain lists and dicts"

@@ -77,6 +77,10 @@ class Named(Home):
 
     def _become(self, name: str | None, nested: bool, content: Any) -> None:
         """Become a new container, with a public name if there is one, and with content."""
+        if not isinstance(nested, int) or nested not in (0, 1):
+            kind = type(self).__name__
+            msg = f"nested of {kind} is True (lists and dicts that are put in are shared too) or False, not {nested!r}"
+            raise TypeError(msg)
         named.tidy()
         made: Any = self
         if name is None:
@@ -109,8 +113,10 @@ class Named(Home):
         Costs some 200 us.
 
         >>> from XME._containers.shared_dict import xmem_dict
-        >>> xmem_dict(a=1).publish("publish-dict-doctest")
+        >>> d = xmem_dict(a=1).publish("publish-dict-doctest")
+        >>> d
         xmem_dict({'a': 1}, name='publish-dict-doctest')
+        >>> d.unlink()
         """
         registry.check_name(name)
         if self._is_child:
@@ -124,6 +130,9 @@ class Named(Home):
                 raise ValueError(msg)
             if known is None:
                 self._publish_here(words, name)
+            elif self._public_name is not None:
+                # Its entry may have been damaged, and cleaned away.
+                self._register(self.domain, name)
         return self
 
     def _publish_here(self, words: Any, name: str) -> None:

@@ -118,6 +118,10 @@ def _require_plain(cls: Any) -> None:
     if issubclass(cls, enum.Enum):
         msg = f"{cls.__qualname__} cannot be shared: its members are constants, pass them as values"
         raise TypeError(msg)
+    missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+    if missing:
+        msg = f"{cls.__qualname__} cannot be shared: it is abstract; share a class derived from it that has {missing}"
+        raise TypeError(msg)
 
 
 def _slots_of(cls: type) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from XME._containers import opening
 from XME._containers.container import BUSY, CACHED
 from XME._containers.dict_changing import DictChanging, plain_dict
 from XME._containers.home import MUTEX_AT, W_GONE, W_ROOT, W_SETTLED
+from XME._containers.shown import under_its_own_name
 from XME._containers.struck import straighten_short, whole
 from XME._store import keys, table, values
 from XME._store.index import find
@@ -52,6 +53,7 @@ _PLAIN_KEYS = frozenset({str, int, bytes})
 _KEPT = frozenset({values.INT, values.FLOAT, values.STR, values.BYTES})
 
 
+@under_its_own_name
 class xmem_dict(DictChanging, MutableMapping[Any, Any]):
     """A dict in shared memory: every process that gets it reads and changes the same one.
 

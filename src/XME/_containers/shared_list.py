@@ -10,12 +10,14 @@ from XME._containers import flight, list_plain, opening
 from XME._containers import home as homes
 from XME._containers.list_quick import Quick
 from XME._containers.list_reading import refuse_index
+from XME._containers.shown import under_its_own_name
 from XME._containers.struck import whole
 from XME._store import sequence, sequence_bulk, values
 from XME._store.sequence_bulk import Batch
 from XME.errors import UnshareableValue
 
 
+@under_its_own_name
 class xmem_list(Quick, MutableSequence[Any]):
     """A list that all processes that get it read and change, in shared memory.
 

@@ -52,7 +52,8 @@ def sweep_once() -> None:
         sweep.sweep_dead_domains()
         from XME._core import registry  # a worker, who only joins, never needs it
 
-        registry.prune()
+        # Who asks for a damaged name is to hear that, and not that there is none.
+        registry.prune(damaged=False)
 
 
 def known(domain_id: str) -> Domain | None:

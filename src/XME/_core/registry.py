@@ -29,6 +29,7 @@ from XME._core import memory, names, sweep
 from XME.errors import BadSegment, DomainEnded, NameTaken
 
 _VERSION = 1
+_DAMAGED = "its registry entry is damaged (python -m XME clean removes it, and the name is free again)"
 _MARK = "xmn"
 _LENGTH = len(names.public_file(""))
 _LARGEST_ENTRY = 1 << 20
@@ -110,13 +111,13 @@ def _parsed(data: bytes, shown: str) -> Entry:
         version = fields.pop("version")
         entry = Entry(**fields) if version == _VERSION else None
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise BadSegment.of(shown, "its registry entry is damaged (python -m XME clean removes it)") from None
+        raise BadSegment.of(shown, _DAMAGED) from None
     if entry is None:
         raise BadSegment.of(shown, f"its registry entry is of version {version}, and this is {_VERSION}")
     good = names.parse(names.name_of(entry.domain, 0)) if isinstance(entry.domain, str) else None
     kinds = (isinstance(entry.name, str), isinstance(entry.serial, int), isinstance(entry.metadata, dict))
     if good is None or not all(kinds):
-        raise BadSegment.of(shown, "its registry entry is damaged (python -m XME clean removes it)")
+        raise BadSegment.of(shown, _DAMAGED)
     return entry
 
 
@@ -223,18 +224,25 @@ def leftovers() -> list[Leftover]:
     return [found for path in _paths() if (found := _why_useless(path))]
 
 
-def prune() -> list[Leftover]:
+def prune(*, damaged: bool = True) -> list[Leftover]:
     """Remove the entries of this user that point to no living domain; returns what was removed.
+
+    Args:
+        damaged: whether those go as well that cannot be read: what they stood for may live.
 
     A lock file that a killed process left goes as well: taking the lock and letting it go removes it.
     """
-    if not leftovers() and not os.path.lexists(_lock_path()):
+    if not _useless(damaged) and not os.path.lexists(_lock_path()):
         return []
     with locked():
-        found = leftovers()
+        found = _useless(damaged)
         for leftover in found:
             memory.unlink(leftover.path)
     return found
+
+
+def _useless(damaged: bool) -> list[Leftover]:
+    return [found for found in leftovers() if damaged or found.name is not None]
 
 
 # -- the lock ----------------------------------------------------------------------------------------------------------

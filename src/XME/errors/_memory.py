@@ -115,10 +115,9 @@ class ShortLived(XMEError, ValueError):
     value: str
 
     @classmethod
-    def of(cls, container: str, value: str) -> ShortLived:
-        """Make the error from the name of the container and the text of what was put in."""
+    def of(cls, container: str, value: str, advice: str = "store a plain copy") -> ShortLived:
+        """Make the error from the name of the container, the text of what was put in, and what to put in instead."""
         message = (
-            f"{value} cannot be put into the shared container {container!r}: it may end before that does; store a "
-            "plain copy, or make the outer one with nested=True and store plain lists and dicts"
+            f"{value} cannot be put into the shared container {container!r}: it may end before that does; {advice}"
         )
         return cls(message, container=container, value=value)
