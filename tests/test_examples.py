@@ -105,6 +105,7 @@ def load_terrain(step):
     return terrain.load_terrain(step)
 
 
+@pytest.mark.long
 def test_terrain_is_what_the_definition_says(tmp_path):
     elevation, cell = load_terrain(8)
 

@@ -91,6 +91,7 @@ def test_a_view_comes_back_the_same(made, protocol):
     assert not view.size or view.__array_interface__["data"] == back.__array_interface__["data"]
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(made=views())
 def test_a_view_is_the_same_in_another_process(worker, made):

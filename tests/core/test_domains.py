@@ -71,6 +71,7 @@ def test_thousands_of_successive_participants(domain, count):
     assert domain.living() == [domain.number]
 
 
+@pytest.mark.long
 def test_many_successive_processes(domain):
     for _ in range(100):
         pid = os.fork()

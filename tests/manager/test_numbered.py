@@ -61,6 +61,7 @@ def state_of(thing):
     return {name: getattr(thing, name) for name in names if hasattr(thing, name)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cls", [Thing, Slotted])
 @settings(max_examples=40, deadline=None)
 @given(steps=STEPS)

@@ -92,6 +92,7 @@ def test_a_heart_that_cannot_begin_does_not_beat():
     assert manager._ring.hearts() == 0
 
 
+@pytest.mark.long
 def test_a_failure_is_taken_out_with_the_others_or_not_at_all():
     manager = XMEManager()
     found = []

@@ -199,6 +199,7 @@ def run_command(arguments, text=None):
     return done.stdout, done.stderr, done.returncode
 
 
+@pytest.mark.long
 def test_functions_of_a_program_with_their_globals(start_method):
     done = run_python(BODY + CALL.format(method=start_method))
 

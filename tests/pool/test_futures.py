@@ -446,6 +446,7 @@ def recall(_row=None):
     return _given
 
 
+@pytest.mark.long
 def test_the_initializer_runs_in_every_worker(start_method):
     with Executor(2, start_method=start_method, initializer=remember, initargs=(1, "two")) as executor:
         assert set(executor.map(recall, range(20))) == {(1, "two")}

@@ -73,6 +73,7 @@ def test_a_guard_that_fails_beside_a_row_that_fails():
     assert error.results == {0: 0, 2: 2}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("late", ["guard", "function"])
 def test_a_limit_ends_both(late):
     flags = shared_counts(1)

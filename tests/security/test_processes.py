@@ -272,6 +272,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_it_is_one_lock_as_a_global_of_the_main_module(start_method):
     done = run_python(MAIN.format(method=start_method))
     assert done.stdout == "400 <Security MUTEX, free>\n", done.stderr

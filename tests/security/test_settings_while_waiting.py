@@ -252,6 +252,7 @@ def test_who_waits_to_be_let_is_let_and_who_would_not_wait_got_the_mark(kind, ch
     tell(Story(kind, make_actor), [*ADMITTED, ("change", change, "a"), ("arrive", "a", False, 0), ("intrude", "a")])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make_actor", [ByProcess, ByThread])
 def test_readers_behind_a_writer_pass_when_another_is_registered(make_actor):
     steps = [

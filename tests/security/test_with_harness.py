@@ -118,6 +118,7 @@ def test_no_chosen_schedule_breaks_it(kind):
     ).raise_if_failed()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_it_is_one_between_threads_too(kind):
     faces.set_up(kind, ["a", "b", "c"])

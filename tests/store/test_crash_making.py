@@ -53,7 +53,13 @@ ENDING = [
     Way(xmem_list, "unlink", lambda shared: shared.unlink()),
     Way(xmem_object, "unlink", lambda shared: shared.unlink()),
 ]
-WAYS = MAKING + ENDING
+NAME = f"crash-publishing-{os.getpid()}"
+PUBLISHING = [
+    Way(xmem_dict, "publish", lambda shared: shared.publish(NAME)),
+    Way(xmem_list, "publish", lambda shared: shared.publish(NAME)),
+    Way(xmem_object, "publish", lambda shared: shared.publish(NAME)),
+]
+WAYS = MAKING + ENDING + PUBLISHING
 ENDED = {
     xmem_dict: Scenario("unlink", CONTENT, lambda _: None, nested=True, cold=True),
     xmem_list: Scenario("unlink", [1, [BIG, [2]]], lambda _: None, nested=True, cold=True),
@@ -81,12 +87,17 @@ def some(ways):
     return lambda test: both(pytest.mark.parametrize("way", ways, ids=name_of)(test))
 
 
-def points_of(scenario, act):
+def points_of(scenario, act, least=10):
     told = []
+
+    def count(world):
+        act(world)
+        return len(told)
+
     with World(scenario) as world:
-        code, said = world.run(lambda world: act(world) or len(told), told.append)
+        code, said = world.run(count, told.append)
         assert code == 0, said
-    assert said > 10
+    assert said > least
     return said
 
 
@@ -157,6 +168,29 @@ def test_killed_while_it_is_unlinked(way, choose):
             crash_sweep.target_of(world.shared).unlink()
 
 
+@pytest.mark.parametrize("way", PUBLISHING, ids=name_of)
+def test_killed_while_it_is_published(way):
+    scenario = ENDED[way.cls]
+
+    def publish(world):
+        way.act(crash_sweep.target_of(world.shared))
+
+    for point in range(1, 1 + points_of(scenario, publish, 1)):
+        with World(scenario) as world:
+            killed(world, publish, point)
+            world.go_on("parent")
+            shared = crash_sweep.target_of(world.shared)
+            # It has the name or has not; either way it can be had.
+            with contextlib.suppress(XME.NameUnknown):
+                assert XME.attach(NAME) is shared
+            assert shared.publish(NAME) is shared
+            assert XME.attach(NAME) is shared
+            shared.unlink()
+            with pytest.raises(XME.NameUnknown):
+                XME.attach(NAME)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("way", MAKING, ids=name_of)
 def test_killed_while_it_is_dropped(way):
     whole = 0
@@ -184,6 +218,7 @@ def test_killed_while_it_is_dropped(way):
 # -- with a public name --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cls", [xmem_dict, xmem_list])
 @pytest.mark.parametrize("part", range(1, 6))
 def test_killed_while_a_named_one_is_made(cls, part):

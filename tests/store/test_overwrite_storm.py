@@ -17,6 +17,7 @@ def test_what_is_flat_is_right():
     assert overwrite.judge("arrays", [*FLAT, (11, 3_300_000)], FLAT[0]) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["values", "children", "arrays"])
 def test_names_and_bytes_that_grow_are_wrong(kind):
     for more, says in (((40, 1_100_000), "9 names became 40"), ((9, 9_000_000), "1,140,000 bytes became 9,000,000")):

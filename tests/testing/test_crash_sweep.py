@@ -34,6 +34,7 @@ def test_in_a_loop_it_kills_at_later_visits_too_and_the_token_does_that_again(al
     assert replay(report.token).broke("CrashRecovery")
 
 
+@pytest.mark.long
 def test_places_that_are_left_out_are_counted_and_so_are_those_behind_a_wait():
     report = crash_sweep(_broken.Kernel, RECOVERS, phases=("acquire",), max_gates=4, start_method="fork")
 

@@ -34,6 +34,8 @@ def _clean():
         (leaky.OwnFileStaysOpen, "/guard is open in worker 0 after the lock was closed"),
         (leaky.MappingsByRelease, "mappings more in a worker, made and closed again and again"),
     ],
+    # The names have the process's number in them, and every process of a run must find the same tests.
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
 def test_what_is_left_is_found(lock, says):
     report = check_lock(lock, LockSpec.mutex(), **FEW)
@@ -50,6 +52,7 @@ def test_names_that_nobody_saw_open_are_the_locks_if_they_come_only_when_it_is_u
     assert "72 names that came whenever a worker used the lock, such as " + mine in str(report)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("leave", "says"),
     [
@@ -65,6 +68,7 @@ def test_what_is_left_of_one_that_is_handed_over_is_found(leave, says, tmp_path)
     assert says in str(report)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lock", [leaky.OpensOnce, leaky.GivesBackWhenClosed, leaky.CannotBeClosed])
 def test_what_is_opened_once_or_given_back_is_no_leak(lock):
     check_lock(lock, LockSpec.mutex(), **FEW).raise_if_failed()
@@ -77,6 +81,7 @@ def test_what_a_killed_worker_had_mapped_is_left_too():
     assert leaky.LEFT in str(report)
 
 
+@pytest.mark.long
 def test_names_of_other_programs_are_nobodys_fault():
     ends = threading.Event()
 

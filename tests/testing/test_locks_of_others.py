@@ -39,6 +39,7 @@ PASS = {
 LONGER = {"threading.BoundedSemaphore", "multiprocessing.BoundedSemaphore", "multiprocessing.Lock", "told how"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONGER else name for name in PASS]
 )

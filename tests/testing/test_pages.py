@@ -36,6 +36,7 @@ def test_a_program_of_the_page_prints_what_it_should(program, printed):
     assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", TESTS)
 def test_a_test_of_the_page_passes(text, tmp_path):
     (tmp_path / "test_it.py").write_text(text, encoding="utf-8")

@@ -29,6 +29,7 @@ def test_one_that_says_nothing_of_the_dead_may_lose_them():
     crash_sweep(locks.posix_semaphore_of_two, spec, phases=("hold",), **LOSES).raise_if_failed()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("lock", "policy"), [(locks.Slots, "recovers"), (locks.ToldSlots, "notifies")])
 def test_one_that_gets_them_back_passes_kills_at_full_speed_and_in_the_section(lock, policy):
     spec = LockSpec.permits_of(3, on_crash=policy, stuck_s=2.0, recover_s=2.0)

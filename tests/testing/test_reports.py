@@ -40,6 +40,7 @@ def test_the_page_shows_every_call_and_marks_the_proof(failed):
     assert "mutual exclusion broken" in failed.html()
 
 
+@pytest.mark.long
 def test_a_long_history_is_wide_and_every_call_is_inside(passed):
     svg = picture(passed)
     width = float(svg.get("width"))

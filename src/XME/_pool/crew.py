@@ -355,8 +355,8 @@ class Crew:
         """Give workers that were told to end a moment to do so, so that they do not stay as zombies; for finalizers."""
         deadline = time.monotonic() + _REAP_S
         for member in list(self.members.values()):
-            # Another thread may have buried it meanwhile.
-            with contextlib.suppress(ValueError):
+            # Another thread may have buried it meanwhile, or the finalizer has interrupted an import that join needs.
+            with contextlib.suppress(ValueError, ImportError):
                 member.process.join(max(0.0, deadline - time.monotonic()))
 
     def note_drop(self) -> None:
