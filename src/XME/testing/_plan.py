@@ -24,6 +24,8 @@ ROUNDS = {
     "read": (Op.ACQUIRE_READ, None), "try read": (Op.ACQUIRE_READ, 0.0), "wait read": (Op.ACQUIRE_READ, _LIMIT_S),
 }  # fmt: skip
 
+_PLAINNESS = {kind: place for place, kind in enumerate(ROUNDS)}
+
 
 def kinds_for(spec: LockSpec, tries: bool, waits: bool) -> list[str]:
     """Return the names of what can be done with a lock in a round.
@@ -45,7 +47,7 @@ class Plan:
         kills: (gate, worker): before that gate this worker is killed.
 
     >>> Plan((("take",), ("take",))).size
-    (0, 0, 2, 2)
+    (0, 0, 2, 2, 0)
     """
 
     rounds: tuple[tuple[str, ...], ...]
@@ -53,10 +55,11 @@ class Plan:
     kills: tuple[tuple[int, int], ...] = ()
 
     @property
-    def size(self) -> tuple[int, int, int, int]:
-        """What smaller means: fewer kills, then fewer preemptions, workers and rounds."""
+    def size(self) -> tuple[int, int, int, int, int]:
+        """What smaller means: fewer kills, then fewer preemptions, workers and rounds, and plainer rounds."""
         used = [rounds for rounds in self.rounds if rounds]
-        return len(self.kills), len(self.preemptions), len(used), sum(map(len, used))
+        plainness = sum(_PLAINNESS[kind] for rounds in used for kind in rounds)
+        return len(self.kills), len(self.preemptions), len(used), sum(map(len, used)), plainness
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain lists."""
@@ -72,7 +75,7 @@ class Plan:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        kills, preemptions, workers, _ = self.size
+        kills, preemptions, workers, *_ = self.size
         does = "; ".join(f"w{k}: {', '.join(rounds)}" for k, rounds in enumerate(self.rounds) if rounds)
         return f"{workers} workers ({does}), {_count(preemptions, 'preemption')}, {_count(kills, 'kill')}"
 
