@@ -589,6 +589,7 @@ DYING = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_killed_at_every_step_of_creation_nothing_is_left():
     done = run_python(textwrap.dedent(DYING), env={"PYTHONPATH": os.pathsep.join(sys.path)})

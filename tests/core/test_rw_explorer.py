@@ -6,6 +6,7 @@ from tests.core.rw_automaton import Code
 from tests.core.rw_explorer import Explorer, ViolationError
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("threads", "rounds", "crashes", "exceptions", "reuses"),
     [

@@ -221,6 +221,7 @@ def test_every_iterable_splits(pool, values):
     assert run(pool, same, array) == tuple(array)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["i1", "u8", "f4", "f8", "c16", "?", "M8[s]", "m8[ms]", "U5", "S3"])
 @pytest.mark.parametrize("rows", [3, 9_000])
 def test_elements_of_an_array_keep_their_type(fork, dtype, rows):

@@ -21,6 +21,7 @@ from XME.errors import RowTimeout
 from XME.Executor import Executor
 
 
+@pytest.mark.long
 def test_a_call_that_is_late_gives_what_it_has(start_method):
     flags = shared_counts(4)
     with Executor(2, start_method=start_method) as executor:
@@ -119,6 +120,7 @@ def _post_and_stop(post, path):
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stop", [stop_in_release, stop_behind_grab, stop_behind_post])
 def test_a_stopped_worker_holds_up_no_time_limit(tmp_path, stop):
     with Executor(2, start_method="fork", initializer=stop, initargs=(str(tmp_path / "first"),)) as executor:

@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
+
 from tests.helpers import ROOT, run_python
 
 
+@pytest.mark.long
 def test_the_banks_money_is_all_there(start_method):
     done = run_python(ROOT / "examples" / "bank_transfer.py", "--seconds", 1.5, "--start-method", start_method)
     assert (done.returncode, done.stderr) == (0, "")

@@ -244,6 +244,7 @@ def test_they_get_it_beside_a_reader_too(make_actor, steps):
 ADMITTED = [("arrive", "a", False, LONG_S), ("arrive", "a", False, 0), ("arrive", "b", True, 0)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make_actor", [ByProcess, ByThread])
 @pytest.mark.parametrize(
     ("kind", "change"), [(Security.AUTHORISATION, "authorize"), (Security.READWRITE, "registe")], ids=["auth", "rw"]

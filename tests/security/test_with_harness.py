@@ -37,6 +37,7 @@ def free(kind, operators, wait_s, workers, rounds, seed, kill):
     ).raise_if_failed()
 
 
+@pytest.mark.long
 @runs(1)
 @given(st.sampled_from(KINDS), OPERATORS, WAITS, st.integers(2, 4), st.integers(0, 1000))
 def test_it_keeps_its_promises_at_full_speed_with_kills_and_stops(kind, operators, wait_s, workers, seed):

@@ -215,6 +215,7 @@ SMALL_WORLD = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not can_have_small_memory(), reason="no right to make a mount namespace with a small /dev/shm")
 def test_a_small_file_system(tmp_path):
     done = run_in_small_memory(SMALL_WORLD, 32, tmp_path)

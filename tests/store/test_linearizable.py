@@ -208,6 +208,7 @@ def first_wrong(plant, turns):
     return None
 
 
+@pytest.mark.long
 def test_nothing_is_wrong_without_a_fault():
     assert first_wrong(None, 100) is None
     assert first_wrong_of_an_object(None, 100) is None

@@ -18,6 +18,7 @@ def alone(monkeypatch):
     monkeypatch.setattr(_crash_sweep, "scenes_for", lambda spec, phases: list(every(spec, phases))[:1])
 
 
+@pytest.mark.long
 def test_an_ordinary_loop_does_not_hide_what_is_behind_it(alone):
     report = crash_sweep(locks.LoopsFirst, RECOVERS, phases=("acquire",), start_method="fork")
 

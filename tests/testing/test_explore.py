@@ -24,6 +24,7 @@ def runs(monkeypatch):
     return seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", DICE, ids=lambda strategy: strategy.name)
 def test_what_does_not_go_the_same_way_twice_is_reported_as_it_was_found_and_not_shrunk(strategy, runs):
     report = explore_lock(locks.Moody, LockSpec.mutex(**SOON), strategy=strategy, runs=200, start_method="fork")
@@ -74,6 +75,7 @@ def test_readers_do_all_of_it_too():
     assert _plan.kinds_for(LockSpec.reader_writer(), tries=False, waits=False) == ["take", "read"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make_lock", "needs"),
     [

@@ -37,6 +37,7 @@ def _clean():
     # The names have the process's number in them, and every process of a run must find the same tests.
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
+@pytest.mark.long
 def test_what_is_left_is_found(lock, says):
     report = check_lock(lock, LockSpec.mutex(), **FEW)
     assert report.broke("NoLeak"), str(report)

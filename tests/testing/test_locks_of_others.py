@@ -62,6 +62,7 @@ BROKEN = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("promise", BROKEN)
 def test_and_is_caught_at_what_it_does_not(promise):
     make_lock, spec, options, checker = BROKEN[promise]

@@ -123,6 +123,7 @@ def test_without_hypothesis_its_strategy_says_what_to_do(monkeypatch):
         (["threading:Lock", "--between", "threads", "--save", "/"], "'/' cannot be written"),
     ],
 )
+@pytest.mark.long
 def test_a_wrong_command_says_why_in_one_line(command, says):
     done = subprocess.run(
         [sys.executable, "-m", "XME", "locktest", *command], capture_output=True, text=True, timeout=40

@@ -30,6 +30,7 @@ def test_every_block_is_run():
     assert len(PROGRAMS) + len(TESTS) == len(BLOCKS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("program", "printed"), list(zip(PROGRAMS, PRINTED, strict=True)), ids=range(len(PROGRAMS)))
 def test_a_program_of_the_page_prints_what_it_should(program, printed):
     done = run_python(program)

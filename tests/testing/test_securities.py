@@ -71,6 +71,7 @@ def test_it_says_who_died_and_raises_what_is_no_refusal():
 
 
 # Of a dead holder the next one hears, of a dead reader nobody has to.
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("promise", "on_crash"),
     [("reader_writer", "recovers"), pytest.param("reentrant_mutex", "notifies", marks=pytest.mark.long)],
