@@ -51,7 +51,8 @@ def _claims(packed: bytes) -> int:
     """Return how many bytes of places packed bytes may claim at most, without looking at what they are."""
     if _LIST_32 in packed:
         return 1 << 62
-    return packed.count(_LIST_16) * _PLACE * 0xFFFF
+    # To look for one takes a thirtieth of the time that counting takes, and most text has none.
+    return packed.count(_LIST_16) * _PLACE * 0xFFFF if _LIST_16 in packed else 0
 
 
 class _Scale:
