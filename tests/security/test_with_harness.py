@@ -62,6 +62,7 @@ def test_it_keeps_them_also_in_long_runs_of_many(kind, operators, wait_s, worker
     free(kind, operators, wait_s, workers, rounds, seed, 0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_the_next_owner_and_nobody_else_is_told_who_died(kind):
     faces.set_up(kind, ["a", "b", "c"])

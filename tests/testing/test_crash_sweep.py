@@ -47,6 +47,7 @@ def test_places_that_are_left_out_are_counted_and_so_are_those_behind_a_wait():
     assert [note.startswith(HELD) for note in waits] == [True]
 
 
+@pytest.mark.long
 def test_the_number_that_it_names_leaves_nothing_out(alone):
     few = crash_sweep(_broken.Kernel, RECOVERS, phases=("release",), max_gates=3, start_method="fork")
     enough = int(re.search(r"max_gates=(\d+) does that too", few.notes[0])[1])

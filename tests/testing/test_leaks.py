@@ -45,6 +45,7 @@ def test_what_is_left_is_found(lock, says):
     assert says in str(report)
 
 
+@pytest.mark.long
 def test_names_that_nobody_saw_open_are_the_locks_if_they_come_only_when_it_is_used(monkeypatch):
     # As on a machine where nobody else makes names: on a busy one, it takes luck.
     mine = "/dev/shm/sem." + leaky.SEMAPHORES
@@ -75,6 +76,7 @@ def test_what_is_opened_once_or_given_back_is_no_leak(lock):
     check_lock(lock, LockSpec.mutex(), **FEW).raise_if_failed()
 
 
+@pytest.mark.long
 def test_what_a_killed_worker_had_mapped_is_left_too():
     spec = LockSpec.mutex(on_crash="recovers")
     report = crash_sweep(leaky.KilledInItsSegment, spec, phases=("hold",), start_method="fork")

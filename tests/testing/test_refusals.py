@@ -1,5 +1,6 @@
 """Who may be refused: never a false alarm, against brute force and against right locks that are only described."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -144,6 +145,7 @@ class Right:
                 yield
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(st.randoms(use_true_random=False), st.sampled_from([(1, [A]), (2, [A]), (1, [A, AR])]), st.booleans())
 def test_a_right_lock_is_never_accused(dice, kind, writers_first):

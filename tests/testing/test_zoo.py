@@ -24,6 +24,7 @@ CAUGHT = {
 TO_THE_END = {"NoLock", "PidReuseSteals"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CAUGHT)
 def test_a_broken_lock_is_caught_by_the_checker_that_is_named_for_it(name):
     spec, checkers = CAUGHT[name]
