@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import starmap
 from typing import Any
 
 from XME._core.domain import Domain
@@ -27,6 +28,7 @@ from XME._pool import table as t
 from XME._pool.calls import PENDING, RunningCall
 from XME._pool.crew import Crew
 from XME._pool.payload import send
+from XME._pool.posts import Posts
 from XME._pool.shelf import Shelf
 from XME._pool.tables import Tables, unread_places
 from XME._pool.waiters import Waiters
@@ -34,8 +36,6 @@ from XME.ArrayOperator import Entry, ExecutionTable
 
 # How long a caller sleeps before it looks for deaths, should no post come.
 SLICE_S = 0.05
-# After so many rounds of posts to the workers, those that nobody took are taken back.
-_POSTS = 1000
 # A worker counts what it did after its last outcome is there: so long that is waited for, and looked at so often.
 _COUNTED_S = 0.5
 _COUNTED_LOOK_S = 0.0002
@@ -68,7 +68,7 @@ class Dispatcher:
         self._closed = False
         # True once its executor is gone.
         self.dropped = False
-        self._posts = 0
+        self._wake = Posts(crew.board.wake, crew.size).send
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
@@ -95,7 +95,8 @@ class Dispatcher:
         self._adopt_orphans()
         if not self._await_slot(deadline):
             return None
-        # Copying a large argument takes long; other threads' calls go on meanwhile.
+        # Copying a large argument takes long: while `execute` or `map` does it, other threads' calls go on, and while
+        # `submit` does, which has the lock, they wait.
         with self._sending:
             sent = send(table, entries, self.shelf, self.warm, self.crew.inheritance)
         with self.lock:
@@ -138,18 +139,6 @@ class Dispatcher:
 
     def _useful_workers(self) -> int:
         return sum(call.claimable() for call in self.running) if len(self.running) < 2 else self.crew.size
-
-    def _wake(self, rows: int) -> None:
-        for _ in range(min(rows, self.crew.size)):
-            self.crew.board.wake.release()
-        # Busy workers take no posts: what has piled up would keep them awake for nothing afterwards. Who sleeps looks
-        # by himself after a slice.
-        self._posts += 1
-        if self._posts > _POSTS:
-            self._posts = 0
-            self.crew.board.wake.drain()
-            for _ in range(self.crew.size):
-                self.crew.board.wake.release()
 
     def warm_up(self, call: RunningCall) -> None:
         """While the workers run: map the pages of new argument segments, which makes the next call's copy fast."""
@@ -249,11 +238,22 @@ class Dispatcher:
 
     def _let_go(self, first_call: int) -> warm.LetGo:
         # Under the lock: between a death's burial and its being noted, nothing would speak against using it again.
-        with self.lock:
-            state = self.crew.let_go(self._finished[first_call])
+        # Not waited for: who asks is sending, and whoever submits waits for that with the lock in his hands.
+        held: list[bool] = []
+        try:
+            # In one call of C code: a Ctrl-C must not strike with the lock in nobody's hands.
+            held.extend(starmap(self.lock.acquire, [(False,)]))
+            if not held[0]:
+                return warm.LetGo.NOT_YET
+            calls = self._finished.get(first_call)
+            # None: a Ctrl-C struck after the answer, and before what it was about was put elsewhere.
+            state = warm.LetGo.NEVER if calls is None else self.crew.let_go(calls)
             if state is not warm.LetGo.NOT_YET:
-                del self._finished[first_call]
+                self._finished.pop(first_call, None)
             return state
+        finally:
+            if True in held:
+                self.lock.release()
 
     def outcome(self, call: RunningCall, row: int) -> tuple[Any] | None:
         """Return the outcome of one row of a running call in a tuple, or None if there is none yet."""
