@@ -29,6 +29,7 @@ Posts are hints: everybody who sleeps looks again after a slice.
 from __future__ import annotations
 
 import inspect
+import operator
 import os
 import threading
 import time
@@ -255,7 +256,9 @@ class Executor(_StandardExecutor):
         # Like zip, the shortest one counts.
         cut = [column if len(column) == rows else Array(column.values[:rows]) for column in columns]
         entry = Entry(fn, tuple(cut), {}, rows)
-        return results.begin(self._dispatcher(), entry, chunksize or 0, deadline).rows()
+        # More than there are rows would not fit into a table's head.
+        limit = 0 if chunksize is None else min(operator.index(chunksize), rows)
+        return results.begin(self._dispatcher(), entry, limit, deadline).rows()
 
     # -- what is left over -------------------------------------------------------------------------------------------
 

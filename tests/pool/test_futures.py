@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 
+import numpy as np
 import pytest
 
 from tests.helpers import wait_until
@@ -204,9 +205,12 @@ def test_asyncio_runs_in_it(executor):
 # -- map ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunksize", [None, 1, 3, 1000])
+@pytest.mark.parametrize("chunksize", [None, 1, 3, 1000, 1 << 32, 1 << 48, (1 << 64) + 1, np.int32(7)])
 def test_map_keeps_the_order(executor, chunksize):
-    assert list(executor.map(pow, range(50), [2] * 60, chunksize=chunksize)) == [k * k for k in range(50)]
+    # With a limit, so that a fault makes no test hang.
+    found = executor.map(pow, range(50), [2] * 60, chunksize=chunksize, timeout=LIMIT_S)
+
+    assert list(found) == [k * k for k in range(50)]
 
 
 def test_map_of_nothing_and_of_generators(executor):
