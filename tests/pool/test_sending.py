@@ -8,6 +8,10 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.pool import rows
+from XME._core import program
+from XME._pool import dispatch
+from XME.ArrayOperator import Array
+from XME.errors import RowTimeout
 from XME.Executor import Executor
 
 LARGE = 100_000
@@ -67,3 +71,56 @@ def test_memory_whose_fate_a_ctrl_c_has_cut_short_is_given_back(executor, monkey
         send_large(executor)
 
     send_large(executor)
+
+
+# -- what ends between the sending and the board -----------------------------------------------------------------------
+
+
+def names():
+    return rows.names_of(program.program_domain().id)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"), [(KeyboardInterrupt, KeyboardInterrupt), (RuntimeError, RuntimeError), (None, RowTimeout)]
+)
+def test_a_call_that_ends_when_its_arguments_are_sent_gives_their_memory_back(executor, monkeypatch, answer, error):
+    rows.call(executor, rows.square, 3)
+    engine, before, sent = executor._engine, names(), []
+    send = dispatch.send
+
+    def send_and_note(*args):
+        sent.append(send(*args))
+        return sent[0]
+
+    def find_no_slot(_deadline):
+        if sent and answer is not None:
+            raise answer
+        return not sent
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(dispatch, "send", send_and_note)
+        patch.setattr(engine, "_await_slot", find_no_slot)
+        rows.call(executor, len, np.ones(LARGE))
+
+    assert names() == before
+    assert [used.map.closed for used in sent[0].segments] == [True]
+    assert rows.call(executor, rows.square, Array(range(3))) == (0, 1, 4)
+
+
+@pytest.mark.parametrize("where", ["_replace_workers", "_wake"])
+def test_a_submit_that_a_ctrl_c_strikes_on_the_board_runs_its_row_once(executor, monkeypatch, where):
+    counts = rows.shared_counts(3)
+    executor.submit(rows.count_row, 0, counts).result(rows.LIMIT_S)
+    engine = executor._engine
+
+    def interrupted(*_):
+        wait_until(lambda: counts[1])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engine, where, interrupted)
+        executor.submit(rows.count_row, 1, counts)
+
+    assert executor.submit(rows.count_row, 2, counts).result(rows.LIMIT_S) == 20
+    wait_until(lambda: not engine.running)
+    assert counts.tolist() == [1, 1, 1]

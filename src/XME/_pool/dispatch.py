@@ -18,20 +18,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import starmap
 from typing import Any
 
 from XME._core.domain import Domain
 from XME._pool import board as b
-from XME._pool import leftovers, warm
+from XME._pool import leftovers
 from XME._pool import table as t
 from XME._pool.calls import PENDING, RunningCall
 from XME._pool.crew import Crew
-from XME._pool.payload import send
+from XME._pool.ended import EndedCalls
+from XME._pool.payload import Sent, send
+from XME._pool.places import give_back
 from XME._pool.posts import Posts
 from XME._pool.shelf import Shelf
 from XME._pool.tables import Tables, unread_places
 from XME._pool.waiters import Waiters
+from XME._pool.warm import WarmSegments
 from XME.ArrayOperator import Entry, ExecutionTable
 
 # How long a caller sleeps before it looks for deaths, should no post come.
@@ -50,9 +52,9 @@ class Dispatcher:
         self.domain = domain
         self.crew = crew
         self.shelf = Shelf(domain, crew.inheritance)
-        self._finished: dict[int, range] = {}
-        self.warm = warm.WarmSegments(domain, self._let_go)
         self.lock = threading.RLock()
+        self._ended = EndedCalls(crew, self.lock)
+        self.warm = WarmSegments(domain, self._ended.state)
         self._sending = threading.RLock()
         self._slot_freed = threading.Condition(self.lock)
         self.tables = Tables(crew, self.warm)
@@ -73,8 +75,8 @@ class Dispatcher:
     # -- beginning ---------------------------------------------------------------------------------------------------
 
     def begin(self, table: ExecutionTable, entries: tuple[Entry, ...], waiter: int, *, name: Callable[[int], str],
-              limit: int = 0, post_each: bool = False, deadline: float | None = None,
-              keep: Callable[[RunningCall], None] | None = None) -> RunningCall | None:  # fmt: skip
+              keep: Callable[[RunningCall], None], limit: int = 0, post_each: bool = False,
+              deadline: float | None = None) -> RunningCall | None:  # fmt: skip
         """Put a call on the board.
 
         Args:
@@ -82,11 +84,11 @@ class Dispatcher:
             entries: whose rows are run.
             waiter: the semaphore that workers post.
             name: the function's name for each row, for messages.
+            keep: is given the call before it is on the board. A failing call is finished here, unless a Ctrl-C strikes
+                when it is on the board: then the keeper finds it unfinished.
             limit: rows a claim at most, 0 for as many as is good.
             post_each: post after every claim, not only at the end.
             deadline: until when to wait while too many calls run (monotonic clock); then None is returned.
-            keep: is given the call before it is on the board, so that no exception loses it; else a failing call is
-                finished here.
 
         Raises:
             UnshareableArgument, SharedMemoryFull, CrewFailed, DomainFull.
@@ -99,28 +101,37 @@ class Dispatcher:
         # `submit` does, which has the lock, they wait.
         with self._sending:
             sent = send(table, entries, self.shelf, self.warm, self.crew.inheritance)
-        with self.lock:
-            if not self._await_slot(deadline):
-                for used in sent.segments:
-                    used.unlink()
-                return None
-            self.pickled += len(sent.data)
-            self.shared += sent.shared
-            flags = limit | sent.generation << 32 | (t.POST_EACH if post_each else 0)
-            count = sum(entry.rows for entry in entries)
-            call = RunningCall(count, name, table.retries, waiter, (0, 0, 0), flags, sent.segments, sent.keeps)
-            if keep is not None:
-                keep(call)
-            try:
-                self.running.append(call)
-                self.tables.publish(call, count, None, sent)
-                self._replace_workers()
-            except BaseException:
-                self._end_now(call, lambda _row: InterruptedError())
-                self.finish(call)
-                raise
+        call = None
+        try:
+            with self.lock:
+                if not self._await_slot(deadline):
+                    give_back(sent.segments)
+                    return None
+                flags = limit | sent.generation << 32 | (t.POST_EACH if post_each else 0)
+                count = sum(entry.rows for entry in entries)
+                call = RunningCall(count, name, table.retries, waiter, (0, 0, 0), flags, sent.segments, sent.keeps)
+                self._show(call, sent, keep)
+        except BaseException:
+            if call is None or not (call.finished or call in self.running):
+                give_back(sent.segments)
+            raise
         self._wake(count)
         return call
+
+    def _show(self, call: RunningCall, sent: Sent, keep: Callable[[RunningCall], None]) -> None:
+        try:
+            self.running.append(call)
+            keep(call)
+            self.tables.publish(call, call.count, None, sent)
+            self.pickled += len(sent.data)
+            self.shared += sent.shared
+            self._replace_workers()
+        except BaseException as error:
+            # A Ctrl-C is not the rows' affair: workers may be on them already.
+            if isinstance(error, Exception) or not self.tables.show(call):
+                self._end_now(call, lambda _row: InterruptedError())
+                self.finish(call)
+            raise
 
     def _await_slot(self, deadline: float | None) -> bool:
         with self.lock:
@@ -223,7 +234,7 @@ class Dispatcher:
                 self.running.remove(call)
             call.finished = True
             if call.segments:
-                self._finished[call.ids.start] = call.ids
+                self._ended.add(call.ids)
                 self.warm.take_back(call.segments, call.ids.start)
             self._forget_results()
             if self._closed:
@@ -235,25 +246,6 @@ class Dispatcher:
         arenas, board = self.crew.arenas, self.crew.board
         arenas.retire(self.crew.current_arenas(), board.words[b.W_LAST_CALL])
         arenas.forget_before(min((call.ids.start for call in self.running), default=board.words[b.W_LAST_CALL] + 1))
-
-    def _let_go(self, first_call: int) -> warm.LetGo:
-        # Under the lock: between a death's burial and its being noted, nothing would speak against using it again.
-        # Not waited for: who asks is sending, and whoever submits waits for that with the lock in his hands.
-        held: list[bool] = []
-        try:
-            # In one call of C code: a Ctrl-C must not strike with the lock in nobody's hands.
-            held.extend(starmap(self.lock.acquire, [(False,)]))
-            if not held[0]:
-                return warm.LetGo.NOT_YET
-            calls = self._finished.get(first_call)
-            # None: a Ctrl-C struck after the answer, and before what it was about was put elsewhere.
-            state = warm.LetGo.NEVER if calls is None else self.crew.let_go(calls)
-            if state is not warm.LetGo.NOT_YET:
-                self._finished.pop(first_call, None)
-            return state
-        finally:
-            if True in held:
-                self.lock.release()
 
     def outcome(self, call: RunningCall, row: int) -> tuple[Any] | None:
         """Return the outcome of one row of a running call in a tuple, or None if there is none yet."""

@@ -120,25 +120,32 @@ class FutureRunner:
     def _begin(self, batch: list[RowFuture]) -> bool:
         entries = tuple(future.entry for future in batch if future.entry is not None)
         names = [name_of(entry.function) for entry in entries]
+        begun: list[RunningCall] = []
         try:
             call = self.dispatcher.begin(
-                ExecutionTable(entries), entries, self._waiter, name=names.__getitem__, limit=1, post_each=True,
-                deadline=0.0,
+                ExecutionTable(entries), entries, self._waiter, name=names.__getitem__, keep=begun.append, limit=1,
+                post_each=True, deadline=0.0,
             )  # fmt: skip
         except Exception as error:  # what one row's arguments raise is that row's outcome
             self._begin_alone(batch, error)
             return True
         except BaseException:
-            # Ctrl-C is the submitter's.
-            self._pending.extendleft(reversed(batch))
+            # Ctrl-C is the submitter's. What is on the board may run already, and a row runs once.
+            if begun and not begun[0].finished:
+                self._adopt(begun[0], batch)
+            else:
+                self._pending.extendleft(reversed(batch))
             raise
         if call is None:
             return False
+        self._adopt(call, batch)
+        return True
+
+    def _adopt(self, call: RunningCall, batch: list[RowFuture]) -> None:
         for row, future in enumerate(batch):
             future.place = call, row
             future.entry = None
         self._active.append((call, list(batch)))
-        return True
 
     def _begin_alone(self, batch: list[RowFuture], error: BaseException) -> None:
         """One row's arguments could not be sent: send each alone, and give the culprit its error."""

@@ -37,6 +37,10 @@ class Tables:
         """True if there is a slot for a new call."""
         return len(self._free_slots) > _RESERVED_SLOTS
 
+    def show(self, call: RunningCall) -> bool:
+        """True if a table of a call is on the board, for workers to claim."""
+        return any(self._board.ids[part.table.slot] == part.table.call for part in call.parts)
+
     # -- put there -------------------------------------------------------------------------------------------------
 
     def publish(self, call: RunningCall, rows: int, row_map: list[int] | None, sent: Sent | None) -> None:
