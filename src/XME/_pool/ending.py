@@ -7,6 +7,7 @@ import multiprocessing.util
 import os
 import sys
 import threading
+import traceback
 import weakref
 from typing import Any
 
@@ -44,8 +45,11 @@ def _end_all() -> None:
             if isinstance(last, KeyboardInterrupt):
                 executor._abort()
             executor.shutdown(wait=True)
-    with contextlib.suppress(Exception):
+    try:
         leftovers.tend(wait=True)
+    except Exception:
+        # Nobody is left to catch it, and the rest of the program's end must go on.
+        traceback.print_exc()
 
 
 def _after_fork_in_child() -> None:

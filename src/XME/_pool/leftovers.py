@@ -6,7 +6,9 @@ end.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
+from itertools import starmap
 from typing import Any, Protocol
 
 
@@ -32,18 +34,44 @@ def keep(found: Leftover) -> None:
 
 
 def tend(*, wait: bool = False) -> None:
-    """Close those that have nothing to do any more; with `wait`, all of them, when what they run is done."""
+    """Close those that have nothing to do any more; with `wait`, all of them, when what they run is done.
+
+    Raises:
+        ExceptionGroup: with `wait`, some could not be closed. Without, they only stay for the next time: what befalls
+            an executor that was dropped is not the affair of whoever calls another.
+    """
+    failed: list[Exception] = []
     for _ in range(len(_left)):
         try:
-            found = _left.popleft()
-        except IndexError:
-            return
-        if not wait:
-            found.watch()
-        if wait or not found.running:
-            found.close()
-        else:
-            _left.append(found)
+            _tend_one(wait=wait)
+        except Exception as error:
+            failed.append(error)
+    if wait and failed:
+        msg = "executors that were dropped could not be closed"
+        raise ExceptionGroup(msg, failed)
+
+
+def _tend_one(*, wait: bool) -> None:
+    taken: list[Leftover] = []
+    try:
+        # Another thread may have been faster.
+        with contextlib.suppress(IndexError):
+            # In one call of C code: a Ctrl-C must not strike with it in nobody's hands.
+            taken.extend(starmap(_left.popleft, [()]))
+        if taken and _is_closed(taken[0], wait=wait):
+            taken.clear()
+    finally:
+        for found in taken:
+            keep(found)
+
+
+def _is_closed(found: Leftover, *, wait: bool) -> bool:
+    if not wait:
+        found.watch()
+        if found.running:
+            return False
+    found.close()
+    return True
 
 
 def forget() -> None:
