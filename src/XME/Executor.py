@@ -29,7 +29,6 @@ Posts are hints: everybody who sleeps looks again after a slice.
 from __future__ import annotations
 
 import inspect
-import operator
 import os
 import threading
 import time
@@ -53,7 +52,7 @@ from XME._pool.progress import ProgressBar
 from XME._pool.starting import context_of
 from XME._pool.statistics import Statistics
 from XME.ArrayOperator import Array, Entry, ExecutionTable, tells_functions_end
-from XME.errors import CrewFailed, RowTimeout
+from XME.errors import RowTimeout
 
 __all__ = ["Executor", "Statistics"]
 
@@ -132,7 +131,9 @@ class Executor(_StandardExecutor):
             RowErrors: several failed.
             RowTimeout: `table.timeout` ran out; workers on unfinished rows were killed.
             WorkerDied: a worker died on its row, and the retries are used up.
-            UnshareableArgument, SharedMemoryFull, CrewFailed, DomainFull: nothing was run.
+            CrewFailed, DomainFull, OSError: nobody could run the rows, or the rest of them: with `.results` and
+                `.failures` if that became so in the middle, else nothing was run.
+            UnshareableArgument, SharedMemoryFull: nothing was run.
         """
         deadline = None if table.timeout is None else time.monotonic() + table.timeout
         engine = self._dispatcher()
@@ -152,7 +153,7 @@ class Executor(_StandardExecutor):
             outcomes = self._gather(table, begun, deadline)
         finally:
             self._clear_away(begun, waiters)
-        return self._answer(table, outcomes)
+        return self._answer(table, outcomes, [call for _, call in begun])
 
     def _clear_away(self, begun: list[tuple[Dispatcher, RunningCall]], waiters: list[tuple[Dispatcher, int]]) -> None:
         """Take calls off the board, what still runs of them included; a second Ctrl-C leaves that to the next call."""
@@ -203,11 +204,12 @@ class Executor(_StandardExecutor):
                 bar.close()
         return outcomes
 
-    def _answer(self, table: ExecutionTable, outcomes: list[Any]) -> tuple[Any, ...]:
+    def _answer(self, table: ExecutionTable, outcomes: list[Any], calls: list[RunningCall]) -> tuple[Any, ...]:
         if Failure not in set(map(type, outcomes)):
             return tuple(outcomes)
         results, failures = split_outcomes(outcomes)
-        given_up = next((error for error in failures.values() if isinstance(error, CrewFailed)), None)
+        # A row may well raise an exception of the same kind.
+        given_up = next((call.given_up for call in calls if any(e is call.given_up for e in failures.values())), None)
         if given_up is not None:
             given_up.__dict__.update(results=results, failures=failures)
             raise given_up
@@ -256,9 +258,7 @@ class Executor(_StandardExecutor):
         # Like zip, the shortest one counts.
         cut = [column if len(column) == rows else Array(column.values[:rows]) for column in columns]
         entry = Entry(fn, tuple(cut), {}, rows)
-        # More than there are rows would not fit into a table's head.
-        limit = 0 if chunksize is None else min(operator.index(chunksize), rows)
-        return results.begin(self._dispatcher(), entry, limit, deadline).rows()
+        return results.begin(self._dispatcher(), entry, chunksize, deadline).rows()
 
     # -- what is left over -------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from tests.pool.rows import DEATHS, call, failure_of, shared_counts
 from XME._core import mutex
 from XME._pool import arena
 from XME.ArrayOperator import Array
-from XME.errors import CrewFailed, RemoteError, RowErrors, WorkerDied
+from XME.errors import CrewFailed, DomainFull, RemoteError, RowErrors, WorkerDied
 from XME.Executor import Executor
 
 ROWS = 12
@@ -160,6 +160,60 @@ def test_an_initializer_that_fails_says_why():
         assert isinstance(future.exception(rows.LIMIT_S), CrewFailed)
         assert "no such database" in str(future.exception())
         assert "no such database" in str(failure_of(executor, rows.square, Array(range(3))))
+
+
+NOBODY = [DomainFull.of("other", 2), OSError("no process to be had")]
+
+
+def last_of_all(executor, monkeypatch, error):
+    """From now on no worker can be started."""
+
+    def fail(_wanted):
+        if not executor._engine.crew.members:
+            raise error
+
+    monkeypatch.setattr(executor._engine.crew, "staff", fail)
+
+
+@pytest.mark.parametrize("reason", NOBODY)
+def test_a_call_whose_last_worker_dies_has_what_was_done(monkeypatch, reason):
+    counts = shared_counts(ROWS)
+    with Executor(1, start_method="fork") as executor:
+        call(executor, rows.square, 3)
+        last_of_all(executor, monkeypatch, reason)
+        error = failure_of(executor, rows.dies_on, Array(range(ROWS)), 1, "exit 3", counts)
+
+        assert error is reason
+        assert error.results == {0: 0}
+        assert isinstance(error.failures.pop(1), WorkerDied)
+        assert error.failures == dict.fromkeys(range(2, ROWS), reason)
+        assert sum(counts) == 2
+        assert failure_of(executor, rows.square, 3) is reason
+
+
+@pytest.mark.parametrize("reason", NOBODY)
+def test_an_executor_whose_last_worker_dies_ends_all_the_same(monkeypatch, reason):
+    counts = shared_counts(3)
+    with Executor(1, start_method="fork") as executor:
+        call(executor, rows.square, 3)
+        last_of_all(executor, monkeypatch, reason)
+        results = executor.map(rows.dies_on, range(3), [1] * 3, ["exit 3"] * 3, [counts] * 3)
+
+    assert next(results) == 0
+    with pytest.raises(WorkerDied):
+        next(results)
+    assert executor._engine._closed
+
+
+def test_a_row_may_raise_what_a_crew_may_fail_with():
+    with Executor(1, start_method="fork") as executor:
+        error = failure_of(executor, raise_for, Array([FileNotFoundError(2, "no"), CrewFailed("of my own")]))
+
+        assert isinstance(error, RowErrors)
+
+
+def raise_for(error):
+    raise error
 
 
 def test_killed_idle_workers_are_no_failed_starts():

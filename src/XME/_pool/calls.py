@@ -51,6 +51,7 @@ class RunningCall:
         waiting: rows that a death gave back and that are in no table yet.
         moves: counts the beginnings and ends of such a move; who reads without the lock looks whether one came between.
         attempts: how often a row was begun by a worker that then died.
+        given_up: why nobody is there to run the rest; the same exception is the outcome of each row of that.
         owner: the thread that waits for it in `execute`, and will take it off the board; 0: nobody.
         cancelled: nothing more of it is to begin; `collected`: its results were taken; `finished`: it is off the board.
     """
@@ -73,6 +74,7 @@ class RunningCall:
     waiting: list[int] = field(default_factory=list)
     moves: int = 0
     attempts: dict[int, int] = field(default_factory=dict)
+    given_up: BaseException | None = None
     owner: int = 0
     cancelled: bool = False
     collected: bool = False

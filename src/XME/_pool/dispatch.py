@@ -35,6 +35,7 @@ from XME._pool.tables import Tables, unread_places
 from XME._pool.waiters import Waiters
 from XME._pool.warm import WarmSegments
 from XME.ArrayOperator import Entry, ExecutionTable
+from XME.errors import DomainFull
 
 # How long a caller sleeps before it looks for deaths, should no post come.
 SLICE_S = 0.05
@@ -161,21 +162,28 @@ class Dispatcher:
     def watch(self) -> None:
         """Look for deaths; their rows are given back or fail, and a successor starts.
 
-        If the crew has given up, every running call fails with the reason.
+        If the crew has given up, or nobody is left and nobody can start, every running call fails with the reason.
         """
         self._adopt_orphans()
         with self.lock:
             self._bury()
             failed = self.crew.futile()
             if failed is not None:
-                for call in self.running:
-                    self._end_now(call, lambda _row: failed)
+                self._give_up(failed)
             wanted = sum(call.claimable() for call in self.running)
             if wanted:
-                self._replace_workers()
+                try:
+                    self._replace_workers()
+                except (DomainFull, OSError) as error:
+                    self._give_up(error)
             self._end_abandoned()
         if wanted:
             self._wake(wanted)
+
+    def _give_up(self, reason: BaseException) -> None:
+        for call in self.running:
+            call.given_up = reason
+            self._end_now(call, lambda _row: reason)
 
     def _bury(self, but: RunningCall | None = None) -> None:
         """Settle what the dead have claimed; of calls that go on, the rows that are to run again get a table."""

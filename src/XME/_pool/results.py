@@ -40,8 +40,8 @@ def check(unknown: Iterable[str], timeout: Any, **counts: Any) -> None:
         raise ValueError(msg)
 
 
-def begin(engine: Dispatcher, entry: Entry, limit: int, deadline: float | None) -> Results:
-    """Put the one entry of a map on the board, at most `limit` rows a claim (0: as many as is good).
+def begin(engine: Dispatcher, entry: Entry, limit: Any, deadline: float | None) -> Results:
+    """Put the one entry of a map on the board, at most `limit` rows a claim (None: as many as is good).
 
     Raises:
         UnshareableArgument, SharedMemoryFull, CrewFailed, DomainFull: nothing is run, and nothing is left behind.
@@ -50,8 +50,9 @@ def begin(engine: Dispatcher, entry: Entry, limit: int, deadline: float | None) 
     waiter = engine.waiters.take()
     try:
         engine.begin(
-            ExecutionTable((entry,)), (entry,), waiter, name=lambda _row: name_of(entry.function), limit=limit,
-            keep=begun.append,
+            ExecutionTable((entry,)), (entry,), waiter, name=lambda _row: name_of(entry.function), keep=begun.append,
+            # A table's head has little room for it.
+            limit=0 if limit is None else min(operator.index(limit), entry.rows),
         )  # fmt: skip
     except BaseException:
         if begun and not begun[0].finished:
