@@ -13,7 +13,6 @@ Several threads may call at once; what they share of the crew is behind one lock
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -25,6 +24,7 @@ from XME._pool import board as b
 from XME._pool import leftovers
 from XME._pool import table as t
 from XME._pool.calls import PENDING, RunningCall
+from XME._pool.cores import affine_cores
 from XME._pool.crew import Crew
 from XME._pool.ended import EndedCalls
 from XME._pool.payload import Sent, send
@@ -42,8 +42,8 @@ SLICE_S = 0.05
 # A worker counts what it did after its last outcome is there: so long that is waited for, and looked at so often.
 _COUNTED_S = 0.5
 _COUNTED_LOOK_S = 0.0002
-# How long a caller looks for the end of a short call before it sleeps.
-_SPIN_S = 100e-6 if (os.cpu_count() or 1) > 1 else 0.0
+# How long a caller looks for the end of a short call before it sleeps, if the workers have other cores.
+_SPIN_S = 100e-6
 
 
 class Dispatcher:
@@ -72,6 +72,7 @@ class Dispatcher:
         # True once its executor is gone.
         self.dropped = False
         self._wake = Posts(crew.board.wake, crew.size).send
+        self._spin_s = _SPIN_S if affine_cores() > 1 else 0.0
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
@@ -291,7 +292,7 @@ class Dispatcher:
         """
         waiter = self.crew.board.waiter(call.waiter)
         look_at = time.monotonic() + SLICE_S
-        waiter.spin(_SPIN_S)
+        waiter.spin(self._spin_s)
         while not call.done():
             now = time.monotonic()
             if deadline is not None and now >= deadline:
@@ -313,7 +314,7 @@ class Dispatcher:
         if deadline is not None and now >= deadline:
             return False
         left = SLICE_S if deadline is None else min(SLICE_S, deadline - now)
-        if self.crew.board.waiter(call.waiter).spin(_SPIN_S):
+        if self.crew.board.waiter(call.waiter).spin(self._spin_s):
             return True
         if not self.crew.board.waiter(call.waiter).wait(left):
             self.watch()

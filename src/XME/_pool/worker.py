@@ -113,9 +113,10 @@ class Worker:
         self._exhausted: set[int] = set()
         self._pending: list[Mappings] = []
         self._left = setup.max_rows
-        # More of them than there are cores would only take time from the caller and from each other.
+        # More of them than there are cores would only take time from the caller and from each other. A successor may
+        # have a slot of the second half.
         cores = affine_cores()
-        self._spin_s = _SPIN_S if cores > 1 and setup.slot < cores else 0.0
+        self._spin_s = _SPIN_S if cores > 1 and setup.slot % (setup.workers // 2) < cores else 0.0
 
     def introduce(self) -> None:
         """Say who we are; the incarnation last, because it makes the rest valid."""
