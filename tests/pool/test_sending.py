@@ -1,15 +1,17 @@
 """While a call's arguments are being sent: other threads, errors and a Ctrl-C lose nothing and hang nothing."""
 
+import itertools
 import operator
 import threading
 
 import numpy as np
 import pytest
 
+from tests.core import test_mutex_interrupts
 from tests.helpers import wait_until
 from tests.pool import rows
 from XME._core import program
-from XME._pool import dispatch
+from XME._pool import dispatch, futures
 from XME.ArrayOperator import Array
 from XME.errors import RowTimeout
 from XME.Executor import Executor
@@ -124,3 +126,29 @@ def test_a_submit_that_a_ctrl_c_strikes_on_the_board_runs_its_row_once(executor,
     assert executor.submit(rows.count_row, 2, counts).result(rows.LIMIT_S) == 20
     wait_until(lambda: not engine.running)
     assert counts.tolist() == [1, 1, 1]
+
+
+def test_an_interrupt_at_any_instruction_of_the_futures_of_a_submit(executor, monkeypatch):
+    """Whatever it strikes, no future of an earlier submit is lost, no row runs twice, and no call stays."""
+    monkeypatch.setattr(test_mutex_interrupts, "FILES", {futures.__file__})
+    counts, number = rows.shared_counts(2000), itertools.count()
+    executor.submit(rows.count_row, next(number), counts).result(rows.LIMIT_S)
+    engine = executor._engine
+
+    def one_waits():
+        """A row that found no room on the board, as there is little."""
+        with monkeypatch.context() as patch:
+            patch.setattr(futures, "_TABLES", 0)
+            with engine.lock:
+                return executor.submit(rows.count_row, next(number), counts), engine
+
+    def act(_):
+        executor.submit(rows.count_row, next(number), counts)
+
+    def check(prepared, place):
+        assert executor.submit(rows.count_row, row := next(number), counts).result(rows.LIMIT_S) == 10 * row, place
+        assert prepared[0].result(rows.LIMIT_S), place
+        wait_until(lambda: not engine.running)
+
+    assert test_mutex_interrupts.each_instruction(one_waits, act, check) > 150
+    assert max(counts) == 1

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import repeat, starmap
 from typing import Any
 
 from XME._core.semaphore import Semaphore
@@ -109,54 +110,54 @@ class FutureRunner:
         """Put waiting rows on the board, while there is room."""
         while self._pending and len(self._active) < _TABLES:
             batch: list[RowFuture] = []
-            while self._pending and len(batch) < _BATCH:
-                future = self._pending.popleft()
-                if not future.withdrawn:
-                    batch.append(future)
-            if batch and not self._begin(batch):
-                self._pending.extendleft(reversed(batch))
-                return
+            try:
+                # In one call of C code: a Ctrl-C, which is the submitter's, must not strike with one in nobody's hands.
+                batch.extend(starmap(self._pending.popleft, repeat((), min(len(self._pending), _BATCH))))
+                if not self._begin([future for future in batch if future.entry is not None]):
+                    return
+            finally:
+                # What is on the board, has failed or is cancelled has no entry any more.
+                self._pending.extendleft([future for future in reversed(batch) if future.entry is not None])
 
     def _begin(self, batch: list[RowFuture]) -> bool:
+        """Put rows on the board; False if there is no room for one of them."""
         entries = tuple(future.entry for future in batch if future.entry is not None)
         names = [name_of(entry.function) for entry in entries]
         begun: list[RunningCall] = []
         try:
-            call = self.dispatcher.begin(
+            if entries and not self.dispatcher.begin(
                 ExecutionTable(entries), entries, self._waiter, name=names.__getitem__, keep=begun.append, limit=1,
                 post_each=True, deadline=0.0,
-            )  # fmt: skip
+            ):  # fmt: skip
+                return False
+            self._adopt(begun, batch)
         except Exception as error:  # what one row's arguments raise is that row's outcome
-            self._begin_alone(batch, error)
-            return True
+            return self._begin_alone(batch, error)
         except BaseException:
-            # Ctrl-C is the submitter's. What is on the board may run already, and a row runs once.
-            if begun and not begun[0].finished:
-                self._adopt(begun[0], batch)
-            else:
-                self._pending.extendleft(reversed(batch))
+            # A Ctrl-C. What is on the board may run already, and a row runs once.
+            self._adopt(begun, batch)
             raise
-        if call is None:
-            return False
-        self._adopt(call, batch)
         return True
 
-    def _adopt(self, call: RunningCall, batch: list[RowFuture]) -> None:
-        for row, future in enumerate(batch):
-            future.place = call, row
-            future.entry = None
-        self._active.append((call, list(batch)))
+    def _adopt(self, begun: list[RunningCall], batch: list[RowFuture]) -> None:
+        """Note the futures of a call that is on the board; may be done twice."""
+        for call in begun:
+            if call.finished:
+                continue
+            if not any(known is call for known, _ in self._active):
+                self._active.append((call, list(batch)))
+            for row, future in enumerate(batch):
+                future.place = call, row
+                future.entry = None
 
-    def _begin_alone(self, batch: list[RowFuture], error: BaseException) -> None:
+    def _begin_alone(self, batch: list[RowFuture], error: BaseException) -> bool:
         """One row's arguments could not be sent: send each alone, and give the culprit its error."""
-        if len(batch) == 1:
-            batch[0].set_running_or_notify_cancel()
-            self._resolved.append((batch[0], Failure(error)))
-            return
-        for k, future in enumerate(batch):
-            if not self._begin([future]):
-                self._pending.extendleft(reversed(batch[k:]))
-                return
+        if len(batch) > 1:
+            return all(self._begin([future]) for future in batch)
+        batch[0].set_running_or_notify_cancel()
+        self._resolved.append((batch[0], Failure(error)))
+        batch[0].entry = None
+        return True
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
