@@ -28,7 +28,7 @@ from XME._pool.cores import affine_cores
 from XME._pool.crew import Crew
 from XME._pool.ended import EndedCalls
 from XME._pool.payload import Sent, send
-from XME._pool.places import give_back
+from XME._pool.places import Places
 from XME._pool.posts import Posts
 from XME._pool.shelf import Shelf
 from XME._pool.tables import Tables, unread_places
@@ -101,13 +101,13 @@ class Dispatcher:
             return None
         # Copying a large argument takes long: while `execute` or `map` does it, other threads' calls go on, and while
         # `submit` does, which has the lock, they wait.
-        with self._sending:
-            sent = send(table, entries, self.shelf, self.warm, self.crew.inheritance)
-        call = None
+        places, call = Places(self.warm), None
         try:
+            with self._sending:
+                sent = send(table, entries, self.shelf, places, self.crew.inheritance)
             with self.lock:
                 if not self._await_slot(deadline):
-                    give_back(sent.segments)
+                    places.unlink()
                     return None
                 flags = limit | sent.generation << 32 | (t.POST_EACH if post_each else 0)
                 count = sum(entry.rows for entry in entries)
@@ -115,7 +115,7 @@ class Dispatcher:
                 self._show(call, sent, keep)
         except BaseException:
             if call is None or not (call.finished or call in self.running):
-                give_back(sent.segments)
+                places.unlink()
             raise
         self._wake(count)
         return call

@@ -22,7 +22,6 @@ from XME._core import memory, segment
 from XME._pool.inherited import Inheritance
 from XME._pool.places import Places
 from XME._pool.shelf import Shelf
-from XME._pool.warm import WarmSegments
 from XME._pool.wire import ArrayColumn, BlockColumn, Buffer, FunctionRef, Pickled, WholeColumn
 from XME._store import arrays, codec
 from XME.ArrayOperator import Array, Entry, ExecutionTable, Injected
@@ -147,15 +146,14 @@ def _is_shared(values: Any) -> bool:
 
 
 def send(
-    table: ExecutionTable, entries: tuple[Entry, ...], shelf: Shelf, warm: WarmSegments, inheritance: Inheritance
+    table: ExecutionTable, entries: tuple[Entry, ...], shelf: Shelf, places: Places, inheritance: Inheritance
 ) -> Sent:
-    """Encode the entries of a call for its workers.
+    """Encode the entries of a call for its workers; the segments are in `places` from the beginning.
 
     Raises:
         UnshareableArgument: an argument cannot travel; it names which and what to do.
         SharedMemoryFull: a large array finds no room.
     """
-    places = Places(warm)
     sender = _Sender(places, inheritance)
     try:
         parts, keeps = [], []

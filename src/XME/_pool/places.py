@@ -69,12 +69,8 @@ class Places:
 
     def unlink(self) -> None:
         """Give everything back: the call does not take place."""
-        give_back(self.segments)
-
-
-def give_back(segments: list[segment.Segment]) -> None:
-    """Unlink the segments of a call that does not take place."""
-    for used in segments:
-        used.unlink()
-        # The exception's traceback may live long, and with it whoever refers to the mapping.
-        used.close()
+        while self.segments:
+            self.segments[-1].unlink()
+            # The exception's traceback may live long, and with it whoever refers to the mapping.
+            self.segments[-1].close()
+            self.segments.pop()
