@@ -110,6 +110,23 @@ def test_a_call_that_ends_when_its_arguments_are_sent_gives_their_memory_back(ex
     assert rows.call(executor, rows.square, Array(range(3))) == (0, 1, 4)
 
 
+def test_a_ctrl_c_when_a_call_ends_leaves_its_memory_to_the_next_call(executor, monkeypatch):
+    def interrupted(_calls):
+        raise KeyboardInterrupt
+
+    assert rows.call(executor, len, np.ones(LARGE)) == (LARGE,)
+    executor.clean()
+    before = names()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(executor._engine._ended, "add", interrupted)
+        rows.call(executor, len, np.ones(LARGE))
+    assert names() > before
+    assert rows.call(executor, rows.square, 3) == (9,)
+    executor.clean()
+
+    assert names() == before
+
+
 @pytest.mark.parametrize("where", ["_replace_workers", "_wake"])
 def test_a_submit_that_a_ctrl_c_strikes_on_the_board_runs_its_row_once(executor, monkeypatch, where):
     counts = rows.shared_counts(3)

@@ -239,12 +239,13 @@ class Dispatcher:
             if not call.collected:
                 self.crew.arenas.discard(unread_places(call))
             self.tables.take_off(call)
-            if call in self.running:
-                self.running.remove(call)
-            call.finished = True
             if call.segments:
                 self._ended.add(call.ids)
                 self.warm.take_back(call.segments, call.ids.start)
+            # Not before: until here a Ctrl-C leaves the call to be ended once more.
+            if call in self.running:
+                self.running.remove(call)
+            call.finished = True
             self._forget_results()
             if self._closed:
                 self.warm.drop_all()
