@@ -10,6 +10,7 @@ import pytest
 import XME
 from tests.helpers import ROOT, run_python, xme_names
 from XME import xmem_dict, xmem_list, xmem_object
+from XME._containers import by_name, opening
 from XME._core import names, registry
 from XME.errors import ContainerGone
 
@@ -200,3 +201,91 @@ def test_a_fork_attaches_too(name):
     os.waitpid(pid, 0)
     assert d == {"a": 1, "b": 2}
     d.unlink()
+
+
+# -- names that change hands -------------------------------------------------------------------------------------------
+
+
+def test_publishing_what_was_unlinked_takes_no_name_from_another(name):
+    gone, living = xmem_dict(), xmem_dict(a=1).publish(name)
+    gone.unlink()
+    with pytest.raises(ContainerGone):
+        gone.publish(name)
+    assert XME.attach(name) is living
+    living.unlink()
+
+
+def test_who_unlinks_leaves_the_name_to_whom_it_was_given_meanwhile(name, monkeypatch):
+    old, new = xmem_dict().publish(name), xmem_dict(a=1)
+    names_of = registry.names_of
+
+    def swapped(*where):
+        """Another process has unlinked it as well, and has given its name away."""
+        found = names_of(*where)
+        registry.remove(name, old.domain.id)
+        new.publish(name)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "names_of", swapped)
+        old._forget_names()
+    assert XME.attach(name) is new
+    old.unlink()
+    new.unlink()
+
+
+KEEPING = {
+    "published": lambda name, **content: xmem_dict(content).publish(name),
+    "named": lambda name, **content: xmem_dict(content, name=name),
+    "array": lambda name, **content: XME.xmem_array(list(content.values()), name=name),
+}
+
+
+@pytest.mark.parametrize("keeping", KEEPING)
+def test_a_name_is_given_to_another_while_somebody_attaches(name, monkeypatch, keeping):
+    old = KEEPING[keeping](name, a=1)
+    kind = registry.read(name).kind
+    opener, swapped = by_name._OPENERS[kind], []
+
+    def swap_and_open(domain, entry):
+        if not swapped:
+            old.unlink()
+            swapped.append(KEEPING[keeping](name, a=2))
+            opening._handles.pop((domain.id, entry.serial), None)
+        return opener(domain, entry)
+
+    monkeypatch.setitem(by_name._OPENERS, kind, swap_and_open)
+    found = XME.attach(name)
+    assert list(found.values() if isinstance(found, xmem_dict) else found) == [2]
+    swapped.pop().unlink()
+
+
+ORPHAN = """
+import os, sys
+import XME
+
+own = XME.xmem_dict()
+reader, writer = os.pipe()
+if os.fork():
+    sys.exit()
+os.close(writer)
+# Its program has ended when that has closed its end.
+os.read(reader, 1)
+own.domain.ended or sys.exit("its program lives")
+other = XME.attach(sys.argv[1])
+other["b"] = bytes(1 << 17)
+other.update((k, "x" * 100) for k in range(200))
+try:
+    XME.xmem_dict()
+except XME.DomainEnded as error:
+    print(other["a"], len(other), error.domain == own.domain.id)
+"""
+
+
+def test_who_outlives_his_program_can_use_what_another_one_has_published(name):
+    mine = xmem_dict(a=1).publish(name)
+    done = run_python(ORPHAN, name)
+    assert done.stdout == "1 202 True\n", done.stderr
+    assert XME.attach(name) is mine
+    assert mine["b"] == bytes(1 << 17)
+    mine.unlink()

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from XME._containers import home, opening, shared_array
-from XME._core import named
+from XME._core import memory, named, names, registry
 from XME._core.domain import Domain
 from XME._core.registry import Entry
-from XME.errors import BadSegment
+from XME.errors import BadSegment, ContainerGone, DomainEnded
 
 _OPENERS: dict[str, Callable[[Domain, Entry], Any]] = {
     "array": shared_array.open_entry,
@@ -47,10 +47,23 @@ def attach(name: str) -> Any:
     >>> prices.tolist()
     [1, 2, 3]
     """
-    with named.joining(name) as (entry, domain):
-        if entry.kind in _LATER:
-            importlib.import_module(_LATER[entry.kind])
-        opener = _OPENERS.get(entry.kind)
-        if opener is None:
-            raise BadSegment.of(name, f"this version of XME knows no container of the kind {entry.kind!r}")
-        return opener(domain, entry)
+    while True:
+        with named.joining(name) as (entry, domain):
+            try:
+                return _opened(domain, entry)
+            except (ContainerGone, DomainEnded):
+                # Of another one, which opening it needs?
+                if not domain.ended and memory.is_there(names.path_of(names.name_of(domain.id, entry.serial))):
+                    raise
+                # Unlinked since the entry was read, or by one who was killed before he could remove the name; another
+                # may have the name by now.
+                registry.remove(name, domain.id, entry.serial)
+
+
+def _opened(domain: Domain, entry: Entry) -> Any:
+    if entry.kind in _LATER:
+        importlib.import_module(_LATER[entry.kind])
+    opener = _OPENERS.get(entry.kind)
+    if opener is None:
+        raise BadSegment.of(entry.name, f"this version of XME knows no container of the kind {entry.kind!r}")
+    return opener(domain, entry)

@@ -145,12 +145,12 @@ class Named(Home):
         if not words[W_GONE]:
             named.publish(domain, registry.Entry(name, domain.id, self.serial, homes.NAMES[self.kind]))
         if words[W_GONE]:
-            registry.remove(name, domain.id)
+            registry.remove(name, domain.id, self.serial)
             raise ContainerGone.of(self._called)
 
     def _forget_names(self) -> None:
         for name in self._names():
-            registry.remove(name, self.domain.id)
+            registry.remove(name, self.domain.id, self.serial)
 
     def unlink(self) -> None:
         """Take the container away, for everybody: nobody can open or change it any more.

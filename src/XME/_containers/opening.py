@@ -10,10 +10,10 @@ from typing import Any
 
 from XME._containers import home as homes
 from XME._containers.home import W_NESTED, W_PARENT
-from XME._core import layout, named, program, registry
+from XME._core import layout, named, program
 from XME._core.domain import Domain
 from XME._core.registry import Entry
-from XME.errors import ContainerGone, DomainEnded, NameUnknown
+from XME.errors import DomainEnded
 
 # Which class opens which kind; a module adds its own, and is imported when its kind is met.
 CLASSES: dict[int, type[Any]] = {}
@@ -66,17 +66,16 @@ def handle_of(kind: int, domain: Domain, serial: int, public_name: str | None) -
 
 
 def open_entry(domain: Domain, entry: Entry) -> Any:
-    """Open a container with a public name from its registry entry; named.lock is held."""
+    """Open a container with a public name from its registry entry; named.lock is held.
+
+    Raises:
+        ContainerGone: it was unlinked.
+    """
     kind = next(number for number, name in homes.NAMES.items() if name == entry.kind)
     if domain.kind == layout.NAMED:
         with named.explaining(domain, entry.name):
             return handle_of(kind, domain, entry.serial, entry.name)
-    try:
-        return handle_of(kind, domain, entry.serial, None)
-    except ContainerGone:
-        # Unlinked since the entry was read, or by one who was killed before he could remove the name.
-        registry.remove(entry.name, domain.id)
-        raise NameUnknown.of(entry.name) from None
+    return handle_of(kind, domain, entry.serial, None)
 
 
 def class_of(kind: int) -> type[Any]:

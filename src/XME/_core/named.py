@@ -166,7 +166,7 @@ def publish(domain: Domain, entry: registry.Entry) -> None:
     domain.words[layout.W_PUBLISHED] = 1
     registry.add(entry)
     if domain.ended:
-        registry.remove(entry.name, domain.id)
+        registry.remove(entry.name, domain.id, entry.serial)
         raise DomainEnded.of(domain.id)
 
 

@@ -105,8 +105,9 @@ def _inspected(domain_id: str) -> Domain:
     try:
         if view.sweep_if_dead():
             raise DomainEnded.of(domain_id)
-        if view.kind == layout.PROGRAM:
-            # Another program's, found by a public name: what this one makes must not end with that.
+        if view.kind == layout.PROGRAM and _program is None:
+            # Another program's, found by a public name: what this one makes must not end with that. Whose program has
+            # ended can make nothing any more, and may use what others share.
             program_domain()
         is_kept = True
     finally:

@@ -172,14 +172,18 @@ def add(entry: Entry) -> None:
         os.close(fd)
 
 
-def remove(name: str, domain_id: str) -> bool:
-    """Remove a name if it still points to this domain; True if it did. The caller knows that the domain is dead."""
+def remove(name: str, domain_id: str, serial: int | None = None) -> bool:
+    """Remove a name if it still points to this domain, or to this segment there; True if it did.
+
+    The caller knows that the domain is dead, or with a `serial` that this segment is: others there may have got the
+    name since.
+    """
     with locked():
         try:
             entry = read(name)
         except BadSegment:
             return False
-        if entry is None or entry.domain != domain_id:
+        if entry is None or entry.domain != domain_id or serial not in (None, entry.serial):
             return False
         memory.unlink(names.path_of(names.public_file(name)))
         return True
