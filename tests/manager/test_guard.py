@@ -22,9 +22,10 @@ from XME import (
     xmem_list,
     xmem_object,
 )
+from XME._manager import buffer, script
 from XME._manager import guard as guards
-from XME._manager import script
 from XME._manager.ring import W_BROKEN
+from XME.errors import SharedMemoryFull
 
 
 def quiet(**options):
@@ -395,6 +396,54 @@ def test_who_waits_for_a_guard_that_has_given_up_is_told(account):
     manager._ring.words[W_BROKEN] = 1
     with pytest.raises(RuntimeError, match="the guard has given up"):
         manager.get("me")
+
+
+def refuse(error):
+    def refused(*_args, **_kwargs):
+        raise error
+
+    return refused
+
+
+PLACES = [(buffer.CallBuffer, "begin_guard"), (script.Script, "start"), (guards._Service, "_say")]
+
+
+@pytest.mark.parametrize(("where", "what"), PLACES)
+def test_whatever_a_guard_fails_by_who_waits_is_told(account, monkeypatch, where, what):
+    manager = XMEManager({"v": account})
+    with monkeypatch.context() as patched, pytest.raises(UnicodeError):
+        patched.setattr(where, what, refuse(UnicodeError("any")))
+        quiet(VerboseTime=1e-9, script="0").Guard(manager)
+    manager.append(account.add, "me", value=1)
+    with pytest.raises(RuntimeError, match="the guard has given up"):
+        manager.get("me", MaxWaitTime=2)
+    # Until there is another one.
+    assert quiet().Guard(manager) == 1
+    assert not manager._ring.words[W_BROKEN]
+    assert manager.get("me") == 1
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_guard_that_is_stopped_has_given_up_if_none_follows_it(account, monkeypatch, kind, beside):
+    manager = XMEManager({"v": account})
+    manager.begin_guarded(gfun := object(), beside=beside)
+    with monkeypatch.context() as patched, pytest.raises(kind):
+        patched.setattr(guards._Service, "_loop", refuse(kind()))
+        quiet().Guard(manager)
+    # Outside of gfun another one may be started, as after a kill.
+    assert bool(manager._ring.words[W_BROKEN]) is beside
+    manager.functions_done(gfun)
+
+
+def test_a_guard_goes_on_when_there_is_no_room_to_say_what_it_does(account, monkeypatch):
+    manager = XMEManager({"v": account})
+    manager.append(account.add, "me", value=1)
+    full = refuse(SharedMemoryFull.of(1, 0, 1, "here"))
+    monkeypatch.setattr(script.Script, "start", lambda _: monkeypatch.setattr(buffer.CallBuffer, "clear_parcels", full))
+    said = []
+    assert quiet(VerboseTime=1e-9).Guard(manager, print=said.append) == 1
+    assert said[0].startswith("XMEGuard: 1 calls done")
 
 
 def test_it_says_now_and_then_what_it_does(account):

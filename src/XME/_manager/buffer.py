@@ -294,6 +294,8 @@ class CallBuffer:
                 words[W_BROKEN] = 1
                 msg = f"{starts - 1} guards in a row died before they had run one call: look at the guard's script"
                 raise RuntimeError(msg)
+            # Its predecessor may have given up.
+            words[W_BROKEN] = 0
 
     def end_guard(self) -> None:
         """Count no more: it has ended in order."""

@@ -13,6 +13,7 @@ that it was on is settled first (buffer.py).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -93,12 +94,13 @@ class XMEGuard:
         names = {"__name__": "__guard_script__", "__GUARD__": self, "XMEManager": XMEManager, "print": print}
         script = Script(self.script, names, XMEManager._ring.wake)
         service = _Service(self, XMEManager, print, script)
-        service.begin()
-        self.Status = True
         try:
+            service.begin()
+            self.Status = True
             script.start()
             service.run()
-        except BaseException:
+        except BaseException as error:
+            service.failed(error)
             script.leave()
             raise
         finally:
@@ -139,12 +141,17 @@ class _Service:
         try:
             self._loop(words)
             self._buffer.end_guard()
-        except (RuntimeError, OSError):
-            words[W_BROKEN] = 1
-            raise
         finally:
             if not words[W_BESIDE]:
                 words[W_BEATS] = 0
+
+    def failed(self, error: BaseException) -> None:
+        """Tell who waits for a call that this guard runs none any more, and that none follows it by itself."""
+        words = self._ring.words
+        # A guard that was stopped by Ctrl-C or a signal's handler is like one that was killed: another may be started.
+        # In gfun that is done after a death only.
+        if isinstance(error, Exception) or words[W_BESIDE]:
+            words[W_BROKEN] = 1
 
     def _loop(self, words: Any) -> None:
         ring = self._ring
@@ -214,8 +221,10 @@ class _Service:
 
     def _say(self, unused_s: float) -> None:
         waiting = len(self._ring.pending())
-        self._buffer.clear_parcels()
-        self._shared.guard.update(calls=self.count)
+        # Both can be done later as well, and the calls that wait may be those that make room.
+        with contextlib.suppress(SharedMemoryFull):
+            self._buffer.clear_parcels()
+            self._shared.guard.update(calls=self.count)
         self._print(
             f"XMEGuard: {self.count} calls done, {waiting} wait, {self._ring.hearts()} hearts beat, "
             f"nothing to do for {unused_s:.1f} s"
