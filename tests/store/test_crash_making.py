@@ -5,6 +5,7 @@ import gc
 import mmap
 import os
 import signal
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 
 import XME
 from tests.helpers import xme_names
-from tests.store import crash_sweep
+from tests.store import crash_sweep, stores
 from tests.store.crash_sweep import BIG, BIGGER, Scenario, Thing, World
-from XME import xmem_dict, xmem_list, xmem_object
+from XME import xmem_array, xmem_dict, xmem_list, xmem_object
 from XME._core import mutex as mutex_module
 from XME._core import named, program, recovery, registry, sweep
 
@@ -164,8 +165,9 @@ def test_killed_while_it_is_unlinked(way, choose):
             with contextlib.suppress(XME.ContainerGone):
                 world.go_on("parent")
                 world.shared._check()
-            # What he had not unlinked yet goes with the program: leaving the world finds nothing.
+            # Another one goes on with it.
             crash_sweep.target_of(world.shared).unlink()
+            assert len(names_of(world)) == 1
 
 
 @pytest.mark.parametrize("way", PUBLISHING, ids=name_of)
@@ -257,3 +259,69 @@ def test_killed_while_a_named_one_is_made(cls, part):
     made = board[:].rstrip(b"\0").decode()
     assert made
     assert not [found for found in xme_names() if made in found]
+
+
+def named_object(name):
+    return xmem_object("thing", Thing, n=1, large=BIG).publish(name)
+
+
+SHARING = {
+    "array": lambda _name: xmem_array(3),
+    "published dict": lambda name: xmem_dict({"tree": {"leaf": BIG}}, nested=True).publish(name),
+    "published object": named_object,
+    "published array": lambda name: xmem_array(3).publish(name),
+    "named dict": lambda name: xmem_dict({"tree": {"leaf": BIG}}, name=name, nested=True),
+    "named list": lambda name: xmem_list([BIG], name=name),
+    "named array": lambda name: xmem_array(3, name=name),
+}
+
+
+@pytest.mark.parametrize("share", SHARING)
+def test_one_goes_on_with_the_unlink_of_another_who_was_killed(share):
+    name = f"crash-unlinking-{os.getpid()}"
+    # So that each turn finds the same names of this process.
+    xmem_dict()
+    code, point = -signal.SIGKILL, 0
+    while code:
+        point += 1
+        before = names_here()
+        shared = SHARING[share](name)
+        domain = domain_of(shared)
+        code = unlink_and_die(shared, domain, point)
+        assert code in (0, -signal.SIGKILL)
+        shared.unlink()
+        shared.unlink()
+        assert registry.read(name) is None
+        assert names_here() == before
+        assert domain is program.program_domain() or not [left for left in xme_names() if domain.id in left]
+    # He was killed at each store, and then at none.
+    assert point > 1
+    registry.prune()
+
+
+def domain_of(shared):
+    if isinstance(shared, xmem_array):
+        return shared._hold.segment.domain
+    return getattr(shared, "_xmem_core", shared).domain
+
+
+def names_here():
+    domain = program.program_domain()
+    gc.collect()
+    domain.names.tidy()
+    return {name for name in xme_names() if domain.id in name}
+
+
+def unlink_and_die(shared, domain, point):
+    pid = os.fork()
+    if not pid:
+        try:
+            domain.require()
+            stores.watch(domain, crash_sweep.killer(point))
+            shared.unlink()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

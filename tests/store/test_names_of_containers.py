@@ -171,6 +171,28 @@ def test_unlink_in_its_own_transaction_is_refused():
     assert d == {"a": 2}
 
 
+class Ending:
+    def __init__(self):
+        self.turns = 0
+
+    def end(self, itself):
+        self.turns += 1
+        itself.unlink()
+
+
+def test_unlink_in_its_own_method_is_refused():
+    obj = XME.xmem_object("ending", Ending)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="or the method, first"):
+            obj.end(obj)
+    d = xmem_dict(a=1)
+    with pytest.raises(ValueError, match="or the method, first"):
+        d.apply("a", lambda _: d.unlink())
+    assert (obj.turns, d) == (0, {"a": 1})
+    obj.unlink()
+    d.unlink()
+
+
 def test_a_name_is_given_once(name):
     d = xmem_dict(name=name)
     for cls in (xmem_dict, xmem_list):

@@ -89,9 +89,10 @@ class Hold:
             named.hold(domain, self)
 
     def unlink(self) -> None:
-        """Take all its names away, for everybody; who has it mapped keeps that."""
-        if self.gone:
-            return
+        """Take all its names away, for everybody; who has it mapped keeps that.
+
+        Again if it is said again: a Ctrl-C, or a kill in another process, may have struck the first time.
+        """
         self.gone = True
         for block in (self.segment, self._first):
             if block is not None:

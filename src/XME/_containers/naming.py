@@ -7,6 +7,7 @@ the same one as who attaches to it by name, but it ends with its program.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Self
 
 from XME._containers import flight
@@ -159,7 +160,8 @@ class Named(Home):
         last process lets go of it. Its public name goes as well. Nothing happens the second time.
 
         Raises:
-            ValueError: nested=True made it: delete it where it stands. Or this thread is in its atomic().
+            ValueError: nested=True made it: delete it where it stands. Or this thread is in its atomic(), or in a
+                method of it.
 
         Costs some 200 us, and as much for each of its large values and nested containers.
 
@@ -172,24 +174,30 @@ class Named(Home):
         Traceback (most recent call last):
         XME.errors.ContainerGone: the shared container ... is gone: ...
         """
-        if self._change is not None and self.mutex.held:
-            msg = f"unlink() inside the container's own transaction ({self._called!r}): leave atomic() first"
+        if self.mutex.held:
+            msg = (
+                f"unlink() inside the container's own transaction or method ({self._called!r}): "
+                "leave atomic(), or the method, first"
+            )
             raise ValueError(msg)
-        domain = self.domain
-        if domain.ended or (self.words is not None and self.words[W_GONE]):
-            return
-        if self._is_child:
+        is_gone = self.domain.ended or (self.words is not None and bool(self.words[W_GONE]))
+        if not self._is_child:
+            # Also if it is gone: who began to take it away may have been killed.
+            with contextlib.suppress(DomainEnded, ContainerGone):
+                self._take_away(is_gone)
+        elif not is_gone:
             msg = "this container belongs to the one that it is nested in: delete it there"
             raise ValueError(msg)
-        try:
-            if domain.kind == layout.NAMED:
+
+    def _take_away(self, is_gone: bool) -> None:
+        domain = self.domain
+        if domain.kind == layout.NAMED:
+            if not is_gone:
                 program.join(domain.id)
                 self.map()[W_GONE] = 1
-                named.end(domain)
-                return
-            self._forget_names()
-            flight.dispose(domain, self.serial, None)
-            # Once more: somebody may have published it meanwhile.
-            self._forget_names()
-        except DomainEnded:
-            pass
+            named.end(domain)
+            return
+        self._forget_names()
+        flight.dispose(domain, self.serial, None)
+        # Once more: somebody may have published it meanwhile.
+        self._forget_names()

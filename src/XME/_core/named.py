@@ -181,10 +181,12 @@ def end(domain: Domain) -> None:
     """End a named domain for everybody; who has its memory mapped keeps that.
 
     Raises:
-        DomainEnded: it has ended already.
+        DomainEnded: it has ended, and this process is not in it.
     """
     with lock:
-        domain.require()
+        # Also if it has ended: who did that may have been killed before its names were gone.
+        if not domain.joined:
+            domain.require()
         domain.words[layout.W_ENDED] = 1
         registry.remove(domain.label, domain.id)
         domain._sweep_names()
