@@ -282,12 +282,12 @@ class XMEManager(Tables, ForRow):
         return self.monitor.delete(*keys, Operator=self._acting(Operator))
 
     def copy_msg(self, Operator: Any = None) -> Any:
-        """Let the messages be the value table's entries, without the system's: True, or the mark."""
-        table = self._shared.table
-        answer = self.delete_msg(Operator=Operator)
-        if not answer:
-            return answer
-        return self.update_msg({key: value for key, value in table.items() if key not in SYSTEM_KEYS}, Operator)
+        """Let the messages be the value table's entries, without the system's, all or nothing: True, or the mark.
+
+        Raises what `Monitor.update` does.
+        """
+        content = {key: value for key, value in self.items() if key not in SYSTEM_KEYS}
+        return self.monitor._replace_all(content, self._acting(Operator))
 
     # -- operators -------------------------------------------------------------------------------------------------
 

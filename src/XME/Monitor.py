@@ -127,6 +127,14 @@ class Monitor(Board):
 
         return self._as(Operator, of_private, lambda shared: _delete(shared, keys))
 
+    def _replace_all(self, content: dict[Any, Any], operator: Any) -> Any:
+        """Let these be the only messages, as `update` sets some: all or nothing."""
+        return self._as(
+            operator,
+            lambda private: private.put_all(content, alone=True),
+            lambda shared: _put_alone(shared, content),
+        )
+
     def _as(self, operator: Any, of_private: Any, of_shared: Any) -> Any:
         """Change the messages on an operator's behalf."""
         security = self._security
@@ -305,6 +313,12 @@ def _put_all(shared: xmem_dict, content: dict[Any, Any]) -> None:
     for key, value in content.items():
         # The quick way, which many keys at once have not.
         shared[key] = value
+
+
+def _put_alone(shared: xmem_dict, content: dict[Any, Any]) -> None:
+    with shared.atomic():
+        shared.clear()
+        shared.update(content)
 
 
 def _delete(shared: xmem_dict, keys: tuple[Any, ...]) -> None:

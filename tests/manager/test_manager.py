@@ -1,5 +1,6 @@
 """XMEManager: the value table, messages, operators, the functions by name, travelling."""
 
+import os
 import pickle
 
 import pytest
@@ -115,6 +116,38 @@ def test_messages_go_through_the_manager(manager):
     assert manager.monitor.get() == {"n": 2}
     assert manager.copy_msg() is True
     assert set(manager.get_msg()) == {"a", "list"}
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_copied_messages_replace_the_former_ones_or_nothing_changes(is_shared, monkeypatch):
+    manager = XMEManager({"a": 1})
+    if is_shared:
+        assert len(manager.monitor.__Message__) == 0
+    manager.update_msg({"old": 1})
+    manager.set("b", 2)
+    taken = []
+    security = type(manager.security)
+    acquire = security.acquire
+
+    def taken_by_another_between(self, operator="Undef"):
+        taken.append(operator)
+        return acquire(self, operator) if len(taken) < 2 else Security.DEADLOCKMARK_ONLOCK
+
+    with monkeypatch.context() as patched:
+        patched.setattr(security, "acquire", taken_by_another_between)
+        assert manager.copy_msg() is True
+    assert manager.get_msg() == {"a": 1, "b": 2}
+
+
+def test_copied_messages_that_cannot_be_kept_change_nothing():
+    name = f"copied {os.getpid()}"
+    manager = XMEManager({"short-lived": xmem_list([1])})
+    manager.update_msg({"old": 1})
+    manager.monitor.publish(name)
+    with pytest.raises(errors.ShortLived):
+        manager.copy_msg()
+    assert manager.get_msg() == {"old": 1}
+    manager.monitor.unlink()
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------

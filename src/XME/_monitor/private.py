@@ -36,13 +36,17 @@ class PrivateMessages:
     def __init__(self) -> None:
         self._kept: dict[Any, Any] = {}
 
-    def put_all(self, content: dict[Any, Any]) -> bool:
+    def put_all(self, content: dict[Any, Any], *, alone: bool = False) -> bool:
         """Set all keys, or none: False if only a shared dict can keep these values (large, or shared themselves).
+
+        Args:
+            content: the keys and their values.
+            alone: whether all others go.
 
         Raises:
             UnshareableValue: a value does not pickle.
         """
-        made = {}
+        made: dict[Any, Any] = {}
         for key, value in content.items():
             kind = type(value)
             if type(key) not in _KEYS or (type(key) is not int and len(key) > _LONGEST_KEY):
@@ -56,7 +60,10 @@ class PrivateMessages:
                 return False
             else:
                 made[key] = value
-        self._kept.update(made)
+        if alone:
+            self._kept = made
+        else:
+            self._kept.update(made)
         return True
 
     def get(self, key: Any) -> Any:
