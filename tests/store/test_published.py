@@ -260,6 +260,38 @@ def test_a_name_is_given_to_another_while_somebody_attaches(name, monkeypatch, k
     swapped.pop().unlink()
 
 
+STORING = """
+import sys
+import XME
+
+class V:
+    value = 0
+
+shared = XME.attach(sys.argv[1])
+for own in (XME.xmem_list([1]), XME.xmem_array(3), ("deep", XME.xmem_dict()), XME.xmem_object("v", V)):
+    try:
+        shared["own"] = own
+    except XME.errors.ShortLived as error:
+        print(error)
+assert "own" not in shared
+shared["inner"] = shared["inner"]
+with_name = shared["named"] = XME.xmem_list([1], name=sys.argv[1] + " 2")
+print(shared["named"] is with_name)
+"""
+
+
+def test_what_another_program_has_made_is_no_value_here(name):
+    """It would end with that program, and whoever reads the value would hear of it."""
+    d = xmem_dict(inner={}, nested=True).publish(name)
+    done = run_python(STORING, name)
+    *refused, stored = done.stdout.splitlines()
+    assert len(refused) == 4, done.stderr
+    assert all(f"into the shared container {name!r}: it may end before" in text for text in refused)
+    assert "one that its own program has made" in refused[-1]
+    assert stored == "True"
+    d.unlink()
+
+
 ORPHAN = """
 import os, sys
 import XME

@@ -51,8 +51,9 @@ class Handed(Named):
     def _takes(self, child: Any) -> bool:
         """Return whether a container that is put in belongs to this one; refuse one that may end before it."""
         domain = child.domain if isinstance(child, Named) else child._hold.segment.domain
-        if domain is not self.domain and self.domain.kind == layout.NAMED:
-            raise ShortLived.of(self._called, *_shown(child))
+        # What another program has made ends with that, whenever it likes.
+        if domain is not self.domain and (self.domain.kind == layout.NAMED or domain.kind == layout.PROGRAM):
+            raise ShortLived.of(self.name or self._called, *_shown(child))
         if not isinstance(child, Named) or domain is not self.domain:
             return False
         words = child.map()
@@ -90,6 +91,7 @@ def _shown(child: Any) -> tuple[str, str]:
         return repr(child), "store a plain copy (.copy())"
     if child.kind == OBJECT:
         obj: Any = child
-        advice = "store a plain copy (copy.copy(it)), or make the outer one without a public name"
+        where = "one that its own program has made, without a public name"
+        advice = f"store a plain copy (copy.copy(it)), or put it into {where}"
         return repr(obj.handle()), advice
     return repr(child), "store a plain copy, or make the outer one with nested=True and store plain lists and dicts"
