@@ -3,6 +3,8 @@
 import gc
 import os
 import pickle
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -290,6 +292,36 @@ def test_what_another_program_has_made_is_no_value_here(name):
     assert "one that its own program has made" in refused[-1]
     assert stored == "True"
     d.unlink()
+
+
+OWNER = """
+import os, signal, sys
+import XME
+
+d = XME.xmem_dict(a=1).publish(sys.argv[1])
+print("sharing", flush=True)
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+TAKE_AGAIN = [lambda name: xmem_dict(b=2).publish(name), lambda name: xmem_dict(b=2, name=name)]
+
+
+@pytest.mark.parametrize("take", TAKE_AGAIN, ids=["published", "made with it"])
+def test_the_name_of_a_program_that_was_killed_is_free_though_a_reader_lives(name, take):
+    command = [sys.executable, "-c", OWNER, name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout.readline() == b"sharing\n"
+        old = XME.attach(name)
+        with pytest.raises(XME.NameTaken):
+            take(name)
+    assert owner.returncode == -signal.SIGKILL
+    assert XME.attach(name) is old
+    new = take(name)
+    assert XME.attach(name) is new
+    assert (old.name, old["a"]) == (None, 1)
+    with pytest.raises(XME.NameTaken):
+        old.publish(name)
+    new.unlink()
 
 
 ORPHAN = """

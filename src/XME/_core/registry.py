@@ -4,7 +4,8 @@ An entry is one small file in the same tmpfs as the segments, so that who sees t
 without a name, filled, and then linked; it holds JSON, and nothing in it is ever executed. The entry only points: what
 a name means lives and dies with the domain that it names, and an entry of a dead domain means nothing::
 
-    add       registry lock; the entry there is a dead domain's -> that is swept, the entry removed; linked
+    add       registry lock; the entry there is a dead domain's -> that is swept, the entry removed; linked. Likewise
+              if it is of a program that was killed, though others of its domain live: it is theirs to leave
     read      no lock; one file, whole or not there
     remove    registry lock; read again: it still names that domain -> unlinked
 
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from XME._core import domain as domains
-from XME._core import memory, names, sweep
+from XME._core import layout, memory, names, sweep
 from XME.errors import BadSegment, DomainEnded, NameTaken
 
 _VERSION = 1
@@ -121,8 +122,14 @@ def _parsed(data: bytes, shown: str) -> Entry:
     return entry
 
 
-def is_alive(entry: Entry) -> bool:
-    """True unless the domain of an entry has ended or everybody in it is provably dead."""
+def is_alive(entry: Entry, *, with_owner: bool = False) -> bool:
+    """True unless the domain of an entry has ended or everybody in it is provably dead.
+
+    Args:
+        entry: which.
+        with_owner: False as well if it is a program's whose first process is dead: what that has published ends when
+            the others leave it, and its program, started again, wants the name.
+    """
     try:
         domain = domains.inspect(entry.domain)
     except DomainEnded:
@@ -131,9 +138,15 @@ def is_alive(entry: Entry) -> bool:
         # Of another version, or another user's: nothing is proved.
         return True
     try:
-        return not domain.ended and domain.is_inhabited()
+        return not domain.ended and domain.is_inhabited() and not (with_owner and _has_lost_its_owner(domain))
     finally:
         domain.close_view()
+
+
+def _has_lost_its_owner(domain: domains.Domain) -> bool:
+    words = domain.words
+    number, incarnation = words[layout.W_OPENER] - 1, words[layout.W_OPENER_INCARNATION]
+    return domain.kind == layout.PROGRAM and domain.is_dead(number, incarnation)
 
 
 def require_free(name: str) -> None:
@@ -141,7 +154,7 @@ def require_free(name: str) -> None:
     entry = read(name)
     if entry is None:
         return
-    if is_alive(entry):
+    if is_alive(entry, with_owner=True):
         raise NameTaken.of(name)
     # Its entry is about to be replaced, and with it the last trace that leads there by name.
     with sweep.looking_at(entry.domain) as domain:
