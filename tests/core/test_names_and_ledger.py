@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.helpers import run_python, xme_names
 from XME._core import domain as domain_module
-from XME._core import layout, ledger, memory, names, program
+from XME._core import layout, ledger, memory, names, program, segment
 from XME._core.domain import inspect
 from XME._core.ledger import Entry, Kind
 
@@ -152,3 +152,34 @@ def test_the_second_semaphores_of_many_locks_go_with_their_program():
 
     assert (done.stderr, done.returncode) == ("", 0)
     assert not [name for name in xme_names() if done.stdout.strip() in name]
+
+
+def test_the_ledger_forgets_what_was_handed_out_and_others_have_unlinked():
+    domain = domain_module.create(layout.PROGRAM, "reclaim", 4)
+    program.remember(domain)
+    # About to be made by another thread: nobody has unlinked that.
+    waiting = domain.names.enter(Kind.CONTAINER)
+    made = 3000
+    for _ in range(made):
+        block = segment.create(domain, 8, Kind.CONTAINER)
+        domain.names.mark_handed(block.serial)
+        memory.unlink(names.path_of(block.name))
+
+    assert len(domain.names) < made / 2
+    assert domain.row(domain.number)[layout.R_LEDGER_END] < made / 2
+    assert waiting in {entry.serial for entry in domain.entries(domain.number)}
+    program.leave(domain)
+
+
+def test_a_maker_keeps_nothing_of_containers_that_were_taken_away_with_all_their_parts():
+    domain = domain_module.create(layout.PROGRAM, "parts", 4)
+    program.remember(domain)
+    for _ in range(3):
+        owner = domain.names.enter(Kind.CONTAINER)
+        for _ in range(2):
+            domain.names.enter(Kind.VALUE, owner)
+        domain.names._reclaim(domain.row(domain.number)[layout.R_LEDGER_END])
+
+    assert len(domain.names) == 3
+    assert not domain.names._parts
+    program.leave(domain)

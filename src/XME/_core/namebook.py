@@ -157,21 +157,31 @@ class NameBook:
         return int(index)
 
     def _reclaim(self, end: int) -> None:
-        """Take back the places of names that other processes have unlinked: parts of containers that they changed."""
+        """Take back the places of names that other processes have unlinked."""
         domain = self._domain
         for entry in ledger.read(domain.fd, domain.number, end):
-            belongs = entry.kind in _BELONGING and entry.owner and entry.kind not in ledger.IN_FLIGHT
             name = names.name_of(domain.id, entry.serial)
             # A lock's second semaphore has no segment.
             is_there = memory.is_there(names.path_of(name)) or memory.is_there(names.semaphore_path(name))
-            if belongs and not is_there:
+            if not is_there and self._was_made(entry):
                 self._forget(entry.serial, entry.place)
         self._reclaim_at = max(_RECLAIM_FROM, 2 * (end - len(self._free_entries)))
+
+    def _was_made(self, entry: ledger.Entry) -> bool:
+        """True if what an entry names is not just about to be made, by another thread."""
+        if entry.kind in ledger.IN_FLIGHT:
+            return False
+        owned = self._owned.get(entry.serial)
+        # Handed out, or a part, which is in flight until it was made.
+        return (owned is not None and owned.handed) or (entry.kind in _BELONGING and entry.owner != 0)
 
     def _forget(self, serial: int, place: int) -> None:
         owned = self._owned.pop(serial, None)
         if owned is not None and owned.owner:
-            self._parts.get(owned.owner, set()).discard(serial)
+            parts = self._parts.get(owned.owner, set())
+            parts.discard(serial)
+            if not parts:
+                self._parts.pop(owned.owner, None)
         ledger.clear(self._domain.fd, self._domain.number, place)
         self._free_entries.append(place)
 
