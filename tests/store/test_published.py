@@ -1,9 +1,9 @@
 """Dicts, lists and objects that get a public name after they were made: they stay where they are, and all see them."""
 
+import contextlib
 import gc
 import os
 import pickle
-import signal
 import subprocess
 import sys
 
@@ -13,7 +13,7 @@ import XME
 from tests.helpers import ROOT, run_python, xme_names
 from XME import xmem_dict, xmem_list, xmem_object
 from XME._containers import by_name, opening
-from XME._core import names, registry
+from XME._core import names, program, registry
 from XME.errors import ContainerGone
 
 
@@ -52,14 +52,14 @@ def test_what_is_published_later_is_the_same_for_all(name, kind):
     assert shared.publish(name) is shared
     assert shared.publish(name) is shared
     assert XME.attach(name) is shared
-    program = f"""
+    text = f"""
 import XME
 shared = XME.attach({name!r})
 {change}
 mine = XME.xmem_list()
 print(mine.domain.id != {program_id()!r})
 """
-    done = run_python(program, env={"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])})
+    done = run_python(text, env={"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])})
     assert done.stdout == "True\n", done.stderr
     assert read(shared) == changed
     assert read(pickle.loads(handed)) == changed
@@ -300,21 +300,28 @@ import XME
 
 d = XME.xmem_dict(a=1).publish(sys.argv[1])
 print("sharing", flush=True)
-sys.stdin.readline()
-os.kill(os.getpid(), signal.SIGKILL)
+if sys.stdin.read(1) == "k":
+    os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+@contextlib.contextmanager
+def owner(name, word):
+    """A program that shares a dict under a name, and at the end of the block ends as it is told."""
+    command = [sys.executable, "-c", OWNER, name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"sharing\n"
+        yield XME.attach(name)
+        process.communicate(word)
+
+
 TAKE_AGAIN = [lambda name: xmem_dict(b=2).publish(name), lambda name: xmem_dict(b=2, name=name)]
 
 
 @pytest.mark.parametrize("take", TAKE_AGAIN, ids=["published", "made with it"])
 def test_the_name_of_a_program_that_was_killed_is_free_though_a_reader_lives(name, take):
-    command = [sys.executable, "-c", OWNER, name]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
-        assert owner.stdout.readline() == b"sharing\n"
-        old = XME.attach(name)
-        with pytest.raises(XME.NameTaken):
-            take(name)
-    assert owner.returncode == -signal.SIGKILL
+    with owner(name, b"k") as old, pytest.raises(XME.NameTaken):
+        take(name)
     assert XME.attach(name) is old
     new = take(name)
     assert XME.attach(name) is new
@@ -322,6 +329,28 @@ def test_the_name_of_a_program_that_was_killed_is_free_though_a_reader_lives(nam
     with pytest.raises(XME.NameTaken):
         old.publish(name)
     new.unlink()
+
+
+def look(name):
+    with owner(name, b"e") as shared:
+        gc.collect()
+        return shared.domain.id, len(os.listdir("/proc/self/fd"))
+
+
+def test_who_looks_at_one_program_after_the_other_keeps_nothing_of_them(name):
+    xmem_dict()
+    ended, before = look(name)
+    _, after = look(name)
+    assert before == after
+    assert not [left for left in xme_names() if ended in left]
+    with owner(name, b"e") as last:
+        pass
+    # What is still in use here can be read as before.
+    mine = xmem_dict().publish(name)
+    assert XME.attach(name) is mine
+    assert last["a"] == 1
+    assert program.known(last.domain.id) is last.domain
+    mine.unlink()
 
 
 ORPHAN = """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from XME._containers import home, opening, shared_array
-from XME._core import memory, named, names, registry
+from XME._core import memory, named, names, program, registry
 from XME._core.domain import Domain
 from XME._core.registry import Entry
 from XME.errors import BadSegment, ContainerGone, DomainEnded
@@ -47,6 +47,8 @@ def attach(name: str) -> Any:
     >>> prices.tolist()
     [1, 2, 3]
     """
+    # Here, because whoever attaches to one program after the other would keep something of each.
+    program.leave_ended(opening.has_handles)
     while True:
         with named.joining(name) as (entry, domain):
             try:

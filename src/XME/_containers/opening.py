@@ -65,6 +65,11 @@ def handle_of(kind: int, domain: Domain, serial: int, public_name: str | None) -
         return handle
 
 
+def has_handles(domain_id: str) -> bool:
+    """True if there are handles of containers of a domain."""
+    return any(known == domain_id for known, _ in list(_handles))
+
+
 def open_entry(domain: Domain, entry: Entry) -> Any:
     """Open a container with a public name from its registry entry; named.lock is held.
 

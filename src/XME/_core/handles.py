@@ -37,6 +37,11 @@ def living(of: weakref.WeakSet[Any]) -> list[Any]:
     return [one for ref in references if (one := ref()) is not None]
 
 
+def is_party_used(party: Any) -> bool:
+    """True if a thread of this process uses a lock of a party."""
+    return any(handle._party is party and handle.is_used for handle in living(handles))
+
+
 def leave_party(party: Any) -> bool:
     """Lose what this thread holds in a party that its process leaves; True if another thread uses a lock there.
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 from XME._core import layout, sweep, waitboard
 from XME._core.domain import Domain, create, inspect
 from XME._core.exits import at_exit
-from XME._core.handles import leave_party
+from XME._core.handles import is_party_used, leave_party
 from XME.errors import DomainEnded
 
 _domains: dict[str, Domain] = {}
@@ -128,6 +129,19 @@ def leave(domain: Domain) -> None:
         _domains.pop(domain.id, None)
         if domain.kind == layout.NAMED:
             _forget_name(domain)
+
+
+def leave_ended(is_wanted: Callable[[str], bool]) -> None:
+    """Leave the domains of other programs that have ended, so that who looks at many does not keep them all.
+
+    Args:
+        is_wanted: whether a container of the domain with this id is still in use here.
+    """
+    with _lock:
+        for domain in list(_domains.values()):
+            is_others = domain.kind == layout.PROGRAM and domain is not _program
+            if is_others and domain.ended and not is_party_used(domain) and not is_wanted(domain.id):
+                leave(domain)
 
 
 def _forget_name(domain: Domain) -> None:
