@@ -109,11 +109,11 @@ class Security(Gate):
             DomainEnded: the program that owns the lock has ended.
         """
         known, person, purpose, at = self._usual
-        if Operator is not known or WaitTime is not None or at.words[W_SETTINGS] != purpose[1]:
+        # A thread that reads must hear at once that it cannot have it.
+        if Operator is not known or WaitTime is not None or at.words[W_SETTINGS] != purpose[1] or at.lock._readers:
             return self._acquire(Operator, WaitTime, DeadLockFun, shared=False)
         # The usual case, with as little as possible: the long way's steps are in gate.py.
-        mutex = at.mutex
-        words = at.words
+        mutex, words = at.mutex, at.words
         try:
             mutex.acquire(None, purpose)
             if mutex.settled:
@@ -192,6 +192,8 @@ class Security(Gate):
         known, person, _, at = self._usual
         if Operator is known and (mutex := at.mutex).operator is person and mutex._local._is_owned():
             try:
+                if mutex.settled == 1:
+                    mutex.died = None
                 mutex.settled -= 1
                 if not mutex.settled:
                     at.words[W_SINCE] = 0
@@ -212,8 +214,7 @@ class Security(Gate):
 
     def _released(self, Operator: Any, WaitTime: float | None, DeadLockFun: _Answer | None, *, shared: bool) -> Any:
         require_callable("DeadLockFun", DeadLockFun)
-        limit = self._limit(WaitTime)
-        if self._give_back(Operator, limit, shared=shared):
+        if self._give_back(Operator, self._limit(WaitTime), shared=shared):
             return True
         return call(DeadLockFun, self._settings.on_release, DEADLOCKMARK_UNLOCK)
 

@@ -196,6 +196,39 @@ def test_a_block_that_is_not_entered_or_is_left_has_nothing_more_than_before(blo
     assert interrupts.each_instruction(lambda: prepare(lock), act, check, step) > 100
 
 
+def left_by_a_dead_one(lock):
+    """Its holder is of an incarnation that is over."""
+    words = usual(lock)._guarded.words
+    words[guarded.W_SINCE] = words[guarded.W_WHO] = 1
+    return lock
+
+
+@pytest.mark.parametrize("way", ["acquire", "a block"])
+def test_an_interrupted_heir_leaves_the_death_to_the_next_one(way, lock, step):
+    heard = []
+
+    def act(lock):
+        heard.clear()
+        if way == "acquire":
+            lock.acquire(lock.ADMIN)
+        else:
+            with lock.holding(lock.ADMIN) as held:
+                heard.append(held.owner_died)
+
+    def check(lock, place):
+        if lock._mutex.held:
+            # It was just taken, and not yet told so; or the block was just to be left.
+            assert way == "acquire" or is_between_the_block_and_its_way(place), place
+            lock.release(lock.ADMIN)
+            return
+        with lock.holding(lock.ADMIN, 2) as next_one:
+            answers = [died is not None for died in (*heard, next_one.owner_died)]
+            assert answers == [True, False][: len(answers)], place
+        is_whole(lock, place)
+
+    assert interrupts.each_instruction(lambda: left_by_a_dead_one(lock), act, check, step) > 100
+
+
 CHANGES = {
     "the type": lambda lock: lock.update_lock(Security.MUTEX),
     "who may": lambda lock: lock.authorize("somebody"),

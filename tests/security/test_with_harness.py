@@ -73,7 +73,7 @@ def test_the_next_owner_and_nobody_else_is_told_who_died(kind):
 GATES = ("XME.Security", "XME._security.gate", "XME._core.guarded", "XME._core.guarded_mutex", "XME._core.waiting",
          "XME._core.mutex", "XME._core.rwlock", "XME._core.recovery")  # fmt: skip
 # What is only done by one who finds that the holder died: free it, and say so.
-RECOVERY = {"_recover", "_find_dead", "_await_movers", "_take_stock", "_clear", "enter", "_find_death", "sign"}
+RECOVERY = {"_recover", "_find_dead", "_await_movers", "_take_stock", "_clear", "enter", "_inherit", "sign"}
 
 
 def functions(places):

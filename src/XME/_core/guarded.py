@@ -17,6 +17,8 @@ The payload, in 8-byte words::
 
 Who enters signs, unless the signature is his already, and then stores since when; who leaves stores 0. So whoever
 enters and finds word 3 not 0 knows that the holder before him died (or was interrupted on his way in), and who it was.
+He leaves that word until he has signed: killed before, he leaves the dead one's name to the next; killed while he signs
+(word 4 is 0), that somebody died; killed behind that, his own name.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ class Guarded:
         """Say who holds it from now on; the mutex has just been taken, and nobody reads."""
         words = self.words
         mutex = self.mutex
-        mutex.died = self._find_death() if words[W_SINCE] else None
+        mutex.died = self._inherit() if words[W_SINCE] else None
         self.sign(person)
         words[W_SINCE] = time.time_ns()
         mutex.by_readers = 0
@@ -104,9 +106,7 @@ class Guarded:
     def sign(self, person: Person) -> None:
         """Make the signature this person's, unless it is."""
         if person.thread != get_ident():
-            number = next(_numbers) & ((1 << _NUMBER_SHIFT) - 1)
-            base = self.domain.incarnation << INCARNATION_SHIFT | self.domain.number << _NUMBER_SHIFT
-            person.tag = base | number
+            person.tag = self._signer << _NUMBER_SHIFT | next(_numbers) & ((1 << _NUMBER_SHIFT) - 1)
             person.thread = get_ident()
         words = self.words
         if words[W_WHO] != person.tag:
@@ -116,17 +116,27 @@ class Guarded:
             self._signature[: len(text) + 1] = text + b"\0"
             words[W_WHO] = person.tag
 
-    def _find_death(self) -> Holder | None:
-        """Return who held it and is dead; who was only interrupted on his way in is none."""
-        tag = self.words[W_WHO]
-        number, incarnation = tag >> _NUMBER_SHIFT & (layout.CAPACITY_MAX - 1), tag >> INCARNATION_SHIFT
-        dead = None
-        if tag and number < self.domain.capacity and self.domain.is_dead(number, incarnation):
-            dead = self._signed()
+    @property
+    def _signer(self) -> int:
+        """What the tags of this process's signatures begin with."""
+        return self.domain.incarnation << INCARNATION_SHIFT - _NUMBER_SHIFT | self.domain.number
+
+    def _inherit(self) -> Holder | None:
+        dead = self.dead_holder()
+        if dead is None:
+            self.words[W_SINCE] = 0
+        else:
             self.words[W_DEATHS] += 1
-        # He is named once: were we killed now, the next one must not take us for him.
-        self.words[W_SINCE] = 0
         return dead
+
+    def dead_holder(self) -> Holder | None:
+        """Return who held it alone and is dead, for one who has it; None if he left it, or somebody entered since."""
+        since, tag = self.words[W_SINCE], self.words[W_WHO]
+        number, incarnation = tag >> _NUMBER_SHIFT & (layout.CAPACITY_MAX - 1), tag >> INCARNATION_SHIFT
+        if not since or (tag and not (number < self.domain.capacity and self.domain.is_dead(number, incarnation))):
+            # Who was only interrupted on his way in is no dead one.
+            return None
+        return self._signed() or Holder("?", 0, "?", "somebody", since / 1e9)
 
     def _signed(self) -> Holder | None:
         since, tag = self.words[W_SINCE], self.words[W_WHO]
@@ -172,9 +182,17 @@ class Guarded:
             mutex.settled = 0
         while mutex.depth > max(mutex.settled, before):
             if not mutex.settled and not before:
-                self.words[W_SINCE] = 0
+                self._withdraw()
                 mutex.operator = None
             mutex.release()
+
+    def _withdraw(self) -> None:
+        # What somebody else has left there is for the next one, and so is a death of which nobody here has heard yet:
+        # our name over it says nothing, as we live.
+        words = self.words
+        if words[W_WHO] >> _NUMBER_SHIFT == self._signer:
+            words[W_SINCE if self.mutex.died is None else W_WHO] = 0
+        self.mutex.died = None
 
     def fall_back_twice(self, before: int = 0) -> None:
         """Fall back also if a second exception strikes meanwhile."""
@@ -186,6 +204,8 @@ class Guarded:
     def leave(self) -> None:
         """Undo one acquire of the holder."""
         mutex = self.mutex
+        if mutex.settled == 1:
+            mutex.died = None
         mutex.settled -= 1
         if not mutex.settled:
             self.words[W_SINCE] = 0

@@ -85,7 +85,7 @@ class GuardedMutex(RobustMutex):
     Attributes:
         settled: how many acquires of the holder have returned; what is held beyond that is given back by `fall_back`.
         by_readers: how many of those came as readers, under a lock type that does not share.
-        died: the holder before this one, if he was found dead.
+        died: the holder before this one, if he was found dead; until the lock is left.
         spins: whether a waiter tries for long before it sleeps, as the type SPIN has it.
         waiting: who waits for the lock.
     """
@@ -99,7 +99,6 @@ class GuardedMutex(RobustMutex):
         self.people: dict[bytes, Person] = {}
         self.waiting = waiting
         self.settings = settings
-        self.died: Holder | None = None
         self.spins = False
         super().__init__(party, words, semaphore, serial)
 
@@ -107,6 +106,7 @@ class GuardedMutex(RobustMutex):
         super()._forget()
         self.settled = self.by_readers = 0
         self.operator = None
+        self.died: Holder | None = None
         self.waiting.forget()
         self._disown_tags()
 

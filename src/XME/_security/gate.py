@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from XME._core import guarded, named
 from XME._core.deadlock import of_this_thread
-from XME._core.guarded import W_SETTINGS, Guarded
-from XME._core.guarded_mutex import JudgeAnewError, Person
+from XME._core.guarded import W_SETTINGS, W_SINCE, Guarded
+from XME._core.guarded_mutex import Holder, JudgeAnewError, Person
 from XME._core.settings import Settings, decoded, short
 from XME._security.kinds import ADMIN, LockType, seconds
 from XME._store import keys
@@ -283,6 +283,13 @@ class Gate:
 
     def _levels(self) -> tuple[int, int, int, int]:
         return _levels(self._guarded)
+
+    def _heard_of(self) -> Holder | None:
+        """Return whose death left the lock to this thread; None also if it has not got it."""
+        at = self._guarded
+        if at.mutex.held:
+            return at.mutex.died
+        return at.dead_holder() if at.lock.reads and at.words[W_SINCE] else None
 
     def _fall_back_to(self, levels: tuple[int, int, int, int]) -> None:
         _fall_back(self._guarded, levels)

@@ -14,7 +14,8 @@ class Held:
     """A lock that a ``with`` block holds; made by `Security.holding` and `Security.reading`.
 
     Attributes:
-        owner_died: the `Holder` whose death left the lock to this one, or None; known inside the block.
+        owner_died: the `Holder` whose death left the lock to this one, or None; known inside the block. A block that
+            shares the lock finds him too, until somebody has had it alone.
     """
 
     __slots__ = ("_had", "_operator", "_pid", "_security", "_shared", "_wait_time", "owner_died")
@@ -35,8 +36,8 @@ class Held:
         try:
             error = security._take(self._operator, security._limit(self._wait_time), shared=self._shared)
             if error is None:
-                if not self._had[0] and security._mutex.held:
-                    self.owner_died, security._mutex.died = security._mutex.died, None
+                if not self._had[0] and not self._had[3]:
+                    self.owner_died = security._heard_of()
                 self._pid = os.getpid()
                 return self
         except BaseException:
@@ -52,6 +53,9 @@ class Held:
                 return
             was_held = self._security._give_back(self._operator, None, shared=self._shared)
         except BaseException:
+            # Of that death this block has heard.
+            if self._security._mutex.held:
+                self._security._mutex.died = None
             self._security._fall_back_to(self._had)
             raise
         if not was_held and exc_info[0] is None:
