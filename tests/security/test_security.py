@@ -176,6 +176,27 @@ def test_disable_disables(other):
     assert lock.release_read("a") is True
 
 
+@pytest.mark.parametrize("kind", list(Security.LockType)[1:], ids=lambda kind: kind.name)
+def test_a_block_that_took_nothing_gives_nothing_back_when_the_lock_is_switched_on_inside(kind, other):
+    lock = Security.Security(Security.DISABLE)
+    for block in (lock.holding(lock.ADMIN), lock.reading("a")):
+        with block:
+            lock.update_lock(kind)
+            assert other.do(lock.acquire, lock.ADMIN) is other.do(lock.release, lock.ADMIN) is True
+            # Nor what was taken since.
+            assert lock.acquire(lock.ADMIN)
+        assert lock.release(lock.ADMIN) is True
+        lock.update_lock(Security.DISABLE)
+    # Nor has who acquired it anything to give back.
+    assert lock.acquire("a") is True
+    lock.update_lock(kind)
+    assert lock.release("a") == OFF
+    # What was taken is given back although nothing is taken any more.
+    with lock.holding(lock.ADMIN):
+        lock.update_lock(Security.DISABLE)
+    assert lock.statistics().holder is None
+
+
 # -- who may -----------------------------------------------------------------------------------------------------
 
 

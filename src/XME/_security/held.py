@@ -18,7 +18,7 @@ class Held:
             shares the lock finds him too, until somebody has had it alone.
     """
 
-    __slots__ = ("_had", "_operator", "_pid", "_security", "_shared", "_wait_time", "owner_died")
+    __slots__ = ("_had", "_operator", "_pid", "_security", "_shared", "_took", "_wait_time", "owner_died")
 
     def __init__(self, security: Gate, operator: Any, wait_time: float | None, *, shared: bool) -> None:
         self._security = security
@@ -26,6 +26,7 @@ class Held:
         self._wait_time = wait_time
         self._shared = shared
         self._pid = 0
+        self._took = False
         self.owner_died: Holder | None = None
 
     def __enter__(self) -> Self:
@@ -36,6 +37,8 @@ class Held:
         try:
             error = security._take(self._operator, security._limit(self._wait_time), shared=self._shared)
             if error is None:
+                # Under DISABLE it takes nothing, and has nothing to give back when the lock is switched on meanwhile.
+                self._took = security._levels() != self._had
                 if not self._had[0] and not self._had[3]:
                     self.owner_died = security._heard_of()
                 self._pid = os.getpid()
@@ -49,7 +52,7 @@ class Held:
     def __exit__(self, *exc_info: object) -> None:
         try:
             # What was held at a fork is not the child's.
-            if self._pid != os.getpid():
+            if self._pid != os.getpid() or not self._took:
                 return
             was_held = self._security._give_back(self._operator, None, shared=self._shared)
         except BaseException:

@@ -62,9 +62,9 @@ class Statistics:
             named by authorize() or registe() in time. For its first 25 ms (MuteTime, if that is less) a wait is seen
             only if no other thread of its process is before it.
         reading: how many threads share it.
-
-    Dead processes are not counted, stopped ones are.
         owner_deaths: how often its holder was found dead.
+
+    Dead processes are not counted as waiting or reading, stopped ones are.
     """
 
     type: LockType
