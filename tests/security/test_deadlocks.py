@@ -1,5 +1,6 @@
 """Deadlocks are found, named, and only where there are some."""
 
+import json
 import pickle
 import signal
 import threading
@@ -377,6 +378,45 @@ def test_more_threads_than_places_means_no_report(monkeypatch):
     assert crew.hear(1) is None
     assert crew.hear(2) is True
     crew.end()
+
+
+@pytest.mark.parametrize(("count", "has_titles"), [(2, True), (40, False)])
+def test_a_circle_of_threads_that_hold_many_locks_is_found(count, has_titles):
+    """With other names than their own where all the titles of what is held do not fit into a record."""
+    wanted = [shared_mutex.create(), shared_mutex.create()]
+    wanted[0].label, wanted[1].label = "the left fork", "the right fork"
+    rest = [Security.Security(Security.MUTEX) for _ in range(2 * (count - 1))]
+    crew = Threads([*wanted, *rest], 2)
+    for who in range(2):
+        crew.start(who, "acquire", who)
+        assert crew.hear(who) is True
+        for number in range(who, len(rest), 2):
+            crew.start(who, "acquire", 2 + number, ADMIN)
+            assert crew.hear(who) is True
+    for who in range(2):
+        crew.start(who, "acquire", 1 - who, 5)
+    loser = first_to_speak(crew, range(2))
+    error = crew.hear(loser)
+    assert isinstance(error, Deadlock)
+    assert {link["holds"] for link in error.cycle} == {"the left fork", "the right fork"}
+    crew.start(loser, "release", loser)
+    assert crew.hear(loser) is None
+    assert crew.hear(1 - loser) is True
+    crew.end()
+
+
+@pytest.mark.parametrize("count", [1, 20, 300, 2000])
+def test_a_record_has_as_many_holds_as_fit(count):
+    locks = [(("x" * 22, "y" * 22)[number % 5 == 0], number, "rw"[number % 2]) for number in range(count)]
+    titles = [f"Security {number}" for number in range(count)]
+    facts = {"who": ["ForkProcess-1", 1 << 22, "MainThread", "ADMIN"], "title": "a lock", "from": [(7, 1 << 36)]}
+    text = waitboard.encode((1 << 60, 1 << 22, 1 << 22), facts, locks, titles)
+    record = waitboard.Record("", 0, 0, 0, 0, (0, 0, 0), json.loads(text))
+    fitting = [lock for lock in locks if record.holds(lock)]
+    assert len(text) <= waitboard.PLACE_BYTES - waitboard._HEAD.size
+    assert len(fitting) == count if count <= 300 else len(fitting) >= 300
+    assert [record.title_of(lock) for lock in locks[:20]] == (titles if count <= 20 else [None] * 20)
+    assert not record.holds(("x" * 22, count, "w"))
 
 
 def test_a_deadlock_among_many_records_is_found_by_its_youngest_wait():

@@ -17,7 +17,8 @@ that goes on has no record, one that died or was stopped has no beat, and one th
 waited for by nobody who holds that.
 
 The youngest wait of a cycle gets the error and the others go on. A record that cannot be written (more threads wait
-than there are places, shared memory is full) means: no report.
+than there are places, shared memory is full) means: no report. Nor is there one if what holds the others up is beyond
+the some 300 locks that fit into a record.
 """
 
 from __future__ import annotations
@@ -144,9 +145,9 @@ class Wait:
             "wants": self._wanted,
             "title": self._lock.title(),
             "from": self._holders,
-            "holds": [(handle._party.id, handle._serial, kind, handle.title()) for handle, kind in self._held],
         }
-        text = waitboard.encode(self._serial, self._facts)
+        holds = [(handle._party.id, handle._serial, kind) for handle, kind in self._held]
+        text = waitboard.encode(self._serial, self._facts, holds, [handle.title() for handle, _ in self._held])
         if all(place.write(text) for place in self._places):
             return True
         self._clear()
@@ -210,7 +211,8 @@ class Wait:
         links = [_link(self._facts, titles[self._suspects[-1].wanted])]
         wanted = self._wanted
         for record in self._suspects:
-            links.append(_link(record.facts, record.title_of(wanted)))
+            # It is what the one before waits for, and has a title there.
+            links.append(_link(record.facts, record.title_of(wanted) or links[-1]["waits_for"]))
             wanted = record.wanted
         return links
 

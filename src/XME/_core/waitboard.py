@@ -9,7 +9,11 @@ at ``WAITS_AT + WAITS_BYTES k`` (layout.py)::
       + 0             length of the text (4 bytes), its CRC-32 (4 bytes)
       + 8             incarnation of the writer
       + 16            beat: changes whenever the waiter has looked that all of it is still so
-      + 24            JSON: serial number, who, what is waited for, who has that, what is held
+      + 24            JSON: serial number, who, what is waited for, who has that, what is held, titles of that
+
+What is held are lists [domain, kind of hold, serial numbers]: some 300 locks of one domain fit. The titles of what is
+held are left out if all of them do not fit, and what is held beyond that too: so a cycle may be missed, and none is
+made up.
 
 A record is written with one pwrite inside a page. Who reads while it is written, or finds what a killed writer left
 half, sees by the CRC that it is none. It means nothing once its waiter has stopped looking, so nothing needs cleaning:
@@ -24,6 +28,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -67,11 +72,16 @@ class Record(NamedTuple):
 
     def holds(self, lock: Lock) -> bool:
         """True if the waiting thread holds this."""
-        return list(lock) in (held[:3] for held in self.facts["holds"])
+        return lock in list(self._held())
 
-    def title_of(self, lock: Lock) -> str:
-        """Return how the waiting thread calls what it holds."""
-        return next(str(held[3]) for held in self.facts["holds"] if held[:3] == list(lock))
+    def title_of(self, lock: Lock) -> str | None:
+        """Return how the waiting thread calls what it holds; None if that did not fit."""
+        titles = zip(self._held(), self.facts["titles"], strict=False)
+        return next((str(title) for held, title in titles if held == lock), None)
+
+    def _held(self) -> Iterator[Lock]:
+        for domain, kind, serials in self.facts["holds"]:
+            yield from ((domain, serial, kind) for serial in serials)
 
 
 def _at(number: int, place: int) -> int:
@@ -134,9 +144,31 @@ def _checksum(incarnation: int, facts: bytes) -> int:
     return crc32(facts, incarnation & 0xFFFFFFFF)
 
 
-def encode(serial: Serial, facts: dict[str, Any]) -> bytes:
-    """Return the text of a record."""
-    return json.dumps({"serial": serial, **facts}, separators=(",", ":")).encode()
+def encode(serial: Serial, facts: dict[str, Any], holds: list[Lock], titles: list[str]) -> bytes:
+    """Return the text of a record: without titles, and with fewer holds, if it would be too long.
+
+    Args:
+        serial: of the wait.
+        facts: the rest of it.
+        holds: what is held.
+        titles: how that is called.
+    """
+    longest = PLACE_BYTES - _HEAD.size
+    order = sorted(range(len(holds)), key=lambda index: (holds[index][0], holds[index][2]))
+    holds, titles = [holds[index] for index in order], [titles[index] for index in order]
+    text = _text(serial, facts, holds, titles)
+    while len(text) > longest and holds:
+        # First without titles, then as many holds as fit at a guess: each time fewer.
+        holds = holds if titles else holds[: len(holds) * longest // len(text)]
+        titles = []
+        text = _text(serial, facts, holds, titles)
+    return text
+
+
+def _text(serial: Serial, facts: dict[str, Any], holds: list[Lock], titles: list[str]) -> bytes:
+    groups = [(*key, [held[1] for held in group]) for key, group in groupby(holds, key=lambda held: (held[0], held[2]))]
+    whole = {"serial": serial, **facts, "holds": groups, "titles": titles}
+    return json.dumps(whole, separators=(",", ":")).encode()
 
 
 def read(domain: Domain, number: int) -> Iterator[Record]:
