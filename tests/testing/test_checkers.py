@@ -75,6 +75,12 @@ def test_a_killed_worker_may_have_counted_without_saying_so():
     assert not fails(Tripwire(), LockSpec.mutex(), script.sent(0, Op.END, 9, detail="sections 1"))
 
 
+def test_a_section_that_the_end_of_the_run_cuts_off_may_have_counted():
+    script = Script().call(0, S, 1, 2, detail="counted").call(1, S, 5)
+
+    assert not fails(Tripwire(), LockSpec.mutex(), script.sent(0, Op.END, 9, detail="sections 2"))
+
+
 def test_only_the_owner_releases():
     spec = LockSpec.mutex(owner_only=True)
 
@@ -221,6 +227,19 @@ def test_the_heir_is_told_and_nobody_else():
     assert not fails(CrashRecovery(), spec, dead().call(1, A, 60, 70, **told))
     twice = dead().call(1, A, 60, 70, **told).call(1, R, 80, 81).call(2, A, 90, 95, **told)
     assert fails(CrashRecovery(), spec, twice)
+
+
+def test_of_a_dead_writer_the_next_writer_is_told_at_the_latest_and_of_a_dead_reader_nobody():
+    spec = LockSpec.reader_writer(on_crash="notifies")
+    told = {"detail": "owner died"}
+    read = dead().call(1, AR, 60, 70).call(1, RR, 80, 81)
+
+    assert not fails(CrashRecovery(), spec, dead(Script().call(0, AR, 1, 2)).call(1, A, 60, 70))
+    assert not fails(CrashRecovery(), spec, read)
+    assert fails(CrashRecovery(), spec, read.call(2, A, 90, 95))
+    read = dead().call(1, AR, 60, 70).call(1, RR, 80, 81)
+    assert not fails(CrashRecovery(), spec, read.call(2, A, 90, 95, **told))
+    assert not fails(CrashRecovery(), spec, dead().call(1, AR, 60, 70, **told).call(1, RR, 80, 81).call(2, A, 90, 95))
 
 
 def test_what_is_to_stay_locked_stays_locked():

@@ -83,7 +83,10 @@ class CrashRecovery:
         calls = [call for call in history.calls() if call.op in TAKING and call.kind is Kind.OK]
         taken = sorted(calls, key=lambda call: call.end_ns)
         told = [call for call in taken if _says_so(call)]
-        certain = [hold for hold in dead if hold.sure_ns is not None and hold.events[-1].op is Op.KILL_SENT]
+        # A reader leaves nothing half done: of his death nobody has to be told.
+        certain = [
+            hold for hold in dead if hold.write and hold.sure_ns is not None and hold.events[-1].op is Op.KILL_SENT
+        ]
         if len(told) > len(history.deaths):
             text = f"{len(told)} owners were told of a death, and {len(history.deaths)} died"
             return failed(self, text, *(event for call in told[-2:] for event in events_of(call)[1:]))
@@ -92,13 +95,23 @@ class CrashRecovery:
             heirs = [call for call in taken if call.end_ns > sent]
             # Who took another permit is no heir; but when all are taken, somebody has the dead one's.
             full = min((first for first, _ in taken_spans(history, spec) if first > reaped), default=0)
-            heirs = heirs[:1] if spec.excludes else [call for call in heirs if call.end_ns <= full]
+            heirs = _to_a_writer(heirs) if spec.excludes else [call for call in heirs if call.end_ns <= full]
             heir = heirs[-1] if heirs else None
-            if heir is None or any(_says_so(call) or call.owner[0] == hold.owner[0] for call in heirs):
+            if heir is None or any(_says_so(call) or _is_his_next_life(call, hold) for call in heirs):
                 continue
             text = f"{who(heir.owner)} got it after the death of {who(hold.owner)}, and was not told"
             return failed(self, text, hold.events[-1], *events_of(heir))
         return None
+
+
+def _to_a_writer(taken: list[Call]) -> list[Call]:
+    """Return the calls up to the first writer's: readers who come before him may leave it to him to be told."""
+    at = next((k for k, call in enumerate(taken) if call.op is Op.ACQUIRE), None)
+    return [] if at is None else taken[: at + 1]
+
+
+def _is_his_next_life(call: Call, dead: Hold) -> bool:
+    return call.op is Op.ACQUIRE and call.owner[0] == dead.owner[0]
 
 
 def _says_so(call: Call) -> bool:
