@@ -70,6 +70,41 @@ def test_and_is_caught_at_what_it_does_not(promise):
     assert report.broke(checker), str(report)
 
 
+class OnlyBlocking:
+    def acquire(self, blocking=True):
+        return blocking
+
+    def release(self):
+        pass
+
+
+class AsRedis:
+    def acquire(self, sleep=None, blocking=None, blocking_timeout=None, token=None):
+        self.called = (sleep, blocking, blocking_timeout, token)
+        return True
+
+    def release(self):
+        pass
+
+
+def test_what_cannot_be_given_a_limit_is_not_asked_to_keep_one():
+    adapted = adapt(OnlyBlocking())
+    assert (adapted.tries, adapted.waits, adapted.acquire(0)) == (True, False, False)
+    with pytest.raises(TypeError, match="cannot wait with a limit"):
+        adapted.acquire(0.1)
+
+
+def test_redis_has_a_name_of_its_own_for_a_limit():
+    lock = AsRedis()
+    adapted = adapt(lock)
+    asked = {}
+    for timeout_s in (None, 0, 0.1):
+        assert adapted.acquire(timeout_s)
+        asked[timeout_s] = lock.called
+    assert (adapted.tries, adapted.waits) == (True, True)
+    assert asked == {None: (None,) * 4, 0: (None, False, None, None), 0.1: (None, None, 0.1, None)}
+
+
 def of_required(room):
     return [threading.Lock(), threading.BoundedSemaphore(1), locks.mp_lock(), locks.file_lock(room)]
 

@@ -70,6 +70,20 @@ def test_it_says_who_died_and_raises_what_is_no_refusal():
         adapted.acquire(None)
 
 
+def test_who_reads_after_one_who_was_told_is_not_told_again():
+    lock = Security.Security()
+    adapted = adapt(lock)
+    with Child(programs.hold, lock, Security.ADMIN) as child:
+        assert child.hear() == "held"
+        child.signal(signal.SIGKILL)
+        assert adapted.acquire(10)
+        assert adapted.owner_died
+    adapted.release()
+    assert adapted.acquire_read(None)
+    assert not adapted.owner_died
+    adapted.release_read()
+
+
 # Of a dead holder the next one hears, of a dead reader nobody has to.
 @pytest.mark.long
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ def adapt(
 
     Recognised: XME's own Security (taken as ADMIN; with readers if it is READWRITE), locks and semaphores of threading
     and multiprocessing, filelock, fasteners, portalocker, posix_ipc, and everything whose ``acquire`` takes
-    ``timeout_s``, or ``blocking`` and ``timeout``. Anything else says how it is taken by callables: they get None (wait
-    for ever), 0 (try) or seconds.
+    ``timeout_s``, or any of ``blocking``, ``timeout`` and redis-py's ``blocking_timeout``. Anything else says how it is
+    taken by callables: they get None (wait for ever), 0 (try) or seconds.
 
     Args:
         lock: the lock; it is also what ``close`` and ``owner_died`` are asked of.
@@ -215,6 +215,8 @@ class _AsAdmin:
 
     def take_read(self, timeout_s: float | None) -> None:
         """Share it."""
+        # Of a death the next one hears who has it alone.
+        self._died = False
         self._lock.reading(self._lock.ADMIN, _wait_time(timeout_s)).__enter__()
 
     def give(self) -> None:
@@ -285,17 +287,24 @@ def _posix_ipc(lock: Any) -> Adapted:
     return Adapted(lock, _refusing(lock.acquire, (posix_ipc.BusyError,)), lock.release)
 
 
+# What locks call the limit of a wait, and the switch to try only. Beside a blocking_timeout, a timeout is that of the
+# hold.
+_LIMITS = ("blocking_timeout", "timeout")
+_SWITCHES = ("blocking", "block")
+
+
 def _with_blocking(lock: Any) -> Adapted | None:
     """Recognise what threading and multiprocessing have: acquire(block, timeout), by position since names differ."""
     if not callable(getattr(lock, "acquire", None)) or not callable(getattr(lock, "release", None)):
         return None
     home = type(lock).__module__.partition(".")[0]
     names = _parameters(lock.acquire)
-    if names and not {"timeout", "blocking", "block"} & set(names):
+    if names and not {*_LIMITS, *_SWITCHES} & set(names):
         return None
-    by_position = home in {"threading", "_thread", "multiprocessing", "_multiprocessing"}
-    return Adapted(lock, _positional(lock.acquire) if by_position or not names else _named(lock.acquire, names),
-                   lock.release)  # fmt: skip
+    if not names or home in {"threading", "_thread", "multiprocessing", "_multiprocessing"}:
+        return Adapted(lock, _positional(lock.acquire), lock.release)
+    waits = any(name in names for name in _LIMITS)
+    return Adapted(lock, _named(lock.acquire, names), lock.release, waits=waits)
 
 
 def _positional(take: Callable[..., Any]) -> Take:
@@ -308,15 +317,16 @@ def _positional(take: Callable[..., Any]) -> Take:
 
 
 def _named(take: Callable[..., Any], names: tuple[str, ...]) -> Take:
+    limit = next((name for name in _LIMITS if name in names), None)
+    switch = next((name for name in _SWITCHES if name in names), None)
+
     def call(timeout_s: float | None) -> Any:
         if timeout_s is None:
             return take()
-        options: dict[str, Any] = {}
-        if "timeout" in names and timeout_s:
-            options["timeout"] = timeout_s
-        if not timeout_s:
-            switches: dict[str, Any] = {name: False for name in ("blocking", "block") if name in names}
-            options.update(switches or {"timeout": 0})
-        return take(**options)
+        if not timeout_s and switch is not None:
+            return take(**{switch: False})
+        if limit is None:
+            raise TypeError("this lock cannot wait with a limit")
+        return take(**{limit: timeout_s})
 
     return call
