@@ -1,8 +1,12 @@
 """explore_lock: what fails is run twice before anything else is done with it."""
 
+import os
+import threading
+
 import pytest
 
 from tests.testing import locks
+from XME.errors import LockTestFailed
 from XME.testing import LockSpec, Strategy, _broken, _plan, _steps, explore_lock
 
 # None of these locks hangs; a machine that stands still for half a second is no lost wake-up.
@@ -48,6 +52,26 @@ def test_what_does_is_run_twice_before_it_is_shrunk(strategy, runs):
     first = [failed for _, failed in runs].index(True)
     assert runs[first + 1 : first + 3] == [runs[first]] * 2
     assert "smallest plan: 2 workers (w0: take; w1: take), 1 preemption, 0 kills" in str(report)
+
+
+def test_a_worker_that_ends_by_itself_once_is_no_pass(tmp_path):
+    once = tmp_path / "once"
+
+    class Ends(_broken.Kernel):
+        def acquire(self, timeout_s):
+            if timeout_s == 0 and not once.exists():
+                once.touch()
+                os._exit(3)
+            return super().acquire(timeout_s)
+
+    with pytest.raises(LockTestFailed, match="ended by itself in acquire, exit code 3"):
+        explore_lock(Ends, LockSpec.mutex(**SOON), strategy=Strategy.hypothesis(), runs=20, start_method="fork")
+
+
+def test_as_many_rounds_as_are_asked_for_fit_into_the_history():
+    spec = LockSpec.mutex(between="threads", **SOON)
+    options = {"runs": 1, "workers": 1, "rounds": 400, "start_method": "fork"}
+    explore_lock(threading.Lock, spec, strategy=Strategy.pct(), **options).raise_if_failed()
 
 
 # -- what Hypothesis draws ---------------------------------------------------------------------------------------------

@@ -26,15 +26,22 @@ from XME.testing._worker import SHARED_MEMORY, Setup, names_now
 
 # A lock that looks for its turn by polling does so at least this often.
 SETTLE_S = 0.03
+_RECORDS = 2048
 _MANY = 16
+_RECORDS_A_ROUND = 8
 RELEASE_OF = {Op.ACQUIRE: Op.RELEASE, Op.ACQUIRE_READ: Op.RELEASE_READ}
+
+
+def records_for(rounds: int) -> int:
+    """Return how many records a worker's history needs that takes the lock so often and gives it back."""
+    return max(_RECORDS, 64 + _RECORDS_A_ROUND * rounds)
 
 
 class Stage:
     """Where workers meet a lock, one operation at a time or all at once."""
 
     def __init__(
-        self, crew: Crew, spec: LockSpec, *, records: int = 2048, settle_s: float = SETTLE_S,
+        self, crew: Crew, spec: LockSpec, *, records: int = _RECORDS, settle_s: float = SETTLE_S,
         cleanup: Callable[[Room], None] | None = None, handed_over: bool = False,
     ) -> None:  # fmt: skip
         self.crew = crew

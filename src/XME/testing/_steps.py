@@ -14,7 +14,7 @@ from XME.testing._event import TAKING, Kind, Op
 from XME.testing._history import History
 from XME.testing._lab import Lab
 from XME.testing._plan import ROUNDS, Plan
-from XME.testing._stage import RELEASE_OF, Stage
+from XME.testing._stage import RELEASE_OF, Stage, records_for
 from XME.testing._verdict import Outcome, Verdict
 
 SETTLE_S = 0.01
@@ -246,7 +246,8 @@ class Explorer:
     def run(self, plan: Plan, chooser: Chooser | None = None) -> Ran:
         """Run a plan once."""
         steps = Steps(plan, chooser or Chooser(plan))
-        history = self.lab.perform(steps.play, len(plan.rounds), stepped=True, settle_s=SETTLE_S)
+        records = records_for(max(map(len, plan.rounds)))
+        history = self.lab.perform(steps.play, len(plan.rounds), stepped=True, settle_s=SETTLE_S, records=records)
         return Ran(steps, history, self.lab.judge(history))
 
     def run_afresh(self, plan: Plan) -> Ran:

@@ -55,6 +55,8 @@ class Search:
     checker: str = ""
     first: Ran | None = None
     again: Ran | None = None
+    # What kept a run from being judged at all.
+    broken: Exception | None = None
 
     @property
     def most(self) -> int:
@@ -202,6 +204,8 @@ class Search:
         except (_FoundError, _EnoughError, errors.Flaky):
             # Flaky: a smaller plan failed and later passed. The smallest is run twice more before it is reported.
             pass
+        if self.broken is not None:
+            raise self.broken
         if not found:
             return None
         smallest = min(found, key=lambda plan: (plan.size, plan.preemptions, plan.kills))
@@ -220,14 +224,13 @@ class Search:
                 return
             if found and time.monotonic() > limit:
                 raise _EnoughError
-            steps, failed = self.fails(plan)
-            if failed:
-                found.append(steps.as_plan())
-                if len(found) == 1:
-                    if not self._is_controlled():
-                        raise _EnoughError
-                    limit = time.monotonic() + _SHRINK_S
-                raise _FoundError(self.checker)
+            if not self._fails_as_drawn(plan, found):
+                return
+            if len(found) == 1:
+                if self.again is None:
+                    raise _EnoughError
+                limit = time.monotonic() + _SHRINK_S
+            raise _FoundError(self.checker)
 
         # The database of examples knows tests by their names: each lock has its own.
         test.__qualname__ = f"explore {address_of(self.explorer.lab.make_lock)}"
@@ -240,6 +243,22 @@ class Search:
         given: Any = hypothesis.given
         wrapped: Callable[[], None] = settings(seed(self.strategy.seed)(given(drawn)(test)))
         return wrapped
+
+    def _fails_as_drawn(self, plan: Plan, found: list[Plan]) -> bool:
+        """Run a plan that Hypothesis drew, and keep it if it failed; the first is also run twice more.
+
+        Hypothesis would take an exception for a failing example, and forget it if it does not come again.
+        """
+        try:
+            steps, failed = self.fails(plan)
+            if failed:
+                found.append(steps.as_plan())
+            if failed and len(found) == 1:
+                self._is_controlled()
+        except Exception as error:
+            self.broken = error
+            raise _EnoughError from error
+        return failed
 
 
 class _FoundError(Exception):
