@@ -2,6 +2,7 @@
 
 import importlib.util
 import multiprocessing
+import re
 import subprocess
 import sys
 import threading
@@ -10,7 +11,18 @@ import pytest
 
 from tests.testing import locks
 from XME.errors import LockTestFailed
-from XME.testing import Faults, LockSpec, Strategy, check_lock, explore_lock
+from XME.testing import (
+    Faults,
+    LockSpec,
+    MutualExclusion,
+    Strategy,
+    _broken,
+    _drills,
+    _free,
+    check_lock,
+    explore_lock,
+)
+from XME.testing._room import find
 
 FEW = {"workers": 2, "rounds": 3}
 THREADS = LockSpec.mutex(between="threads")
@@ -91,6 +103,31 @@ def test_a_number_that_can_not_be_meant_is_refused_by_its_name(make, says):
     with pytest.raises(ValueError) as caught:
         make()
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("ends", ["raise KeyError('HOME\\nless')", "raise SystemExit(0)", "f = "])
+def test_a_module_that_cannot_be_imported_is_a_wrong_call_whatever_it_raises(ends, tmp_path, monkeypatch):
+    (tmp_path / "breaks_when_imported.py").write_text(ends, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="'breaks_when_imported:f' cannot be imported") as caught:
+        find("breaks_when_imported:f")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_run_did_not_come_to_is_said(monkeypatch):
+    monkeypatch.setattr(_free, "drills_for", lambda _: [_drills.Drill("hand over", 3, _drills.hand_over)])
+    few = {"start_method": "fork", "checkers": (MutualExclusion(),)}
+    spec = LockSpec.mutex(on_crash="recovers")
+    report = check_lock(_broken.Kernel, spec, workers=2, rounds=2000, deadline_s=0.05, **few)
+    assert report.ok
+    assert re.fullmatch(r"free run, seed 0, number 0: left out \d+ of 4000 rounds, \d+ of 80 kills", *report.notes)
+    assert not check_lock(_broken.Kernel, spec, workers=2, rounds=5, faults=Faults(kill=0.0), **few).notes
+
+
+def test_a_lock_may_be_taken_as_often_as_it_says(monkeypatch):
+    monkeypatch.setattr(_free, "drills_for", lambda _: [_drills.Drill("take again", 2, _drills.take_again)])
+    spec = LockSpec.reentrant_mutex(600, between="threads")
+    check_lock(threading.RLock, spec, workers=1, rounds=1, start_method="fork").raise_if_failed()
 
 
 def test_a_lock_that_only_raises_does_not_pass():

@@ -15,7 +15,7 @@ from XME.testing._lab import Lab, Options, require_count, require_workers
 from XME.testing._leaks import look
 from XME.testing._report import Report
 from XME.testing._spec import Faults, LockSpec, require_time
-from XME.testing._stage import RELEASE_OF, Stage
+from XME.testing._stage import RELEASE_OF, Stage, records_for
 
 _RECORDS_A_ROUND = 20
 _STOP_S = 0.02
@@ -95,7 +95,8 @@ def check_lock(
         rounds: how often each takes it.
         seed: of pauses, choices and kills. The same seed does not give the same run: processes race.
         faults: what befalls the workers.
-        deadline_s: a run that takes longer is ended, and judged by what it left.
+        deadline_s: a run that takes longer is ended, and judged by what it left; what it did not come to stands in the
+            report's notes.
         repeats: how many runs at full speed.
         all_failures: go on after a violation.
         options: see `Options`.
@@ -127,7 +128,7 @@ def check_lock(
     lab.crew.workers = max(workers, needed)
     with lab:
         for drill in drills_for(spec):
-            lab.play(f"the drill {drill.name!r}", drill.play, drill.workers)
+            lab.play(f"the drill {drill.name!r}", drill.play, drill.workers, records=records_for(spec.depth))
             if lab.report.violations and not all_failures:
                 return lab.report
         if lab.looks_for_leaks:
@@ -137,8 +138,15 @@ def check_lock(
                 break
             storm = _Storm(spec, rounds, f"{seed}.{number}", faults, kills, deadline_s)
             records = 4 + _RECORDS_A_ROUND * (rounds + kills)
-            lab.play(f"free run, seed {seed}, number {number}", storm.play, workers, records=records)
+            name = f"free run, seed {seed}, number {number}"
+            lab.play(name, storm.play, workers, records=records)
+            if storm.left:
+                lab.report.notes.append(f"{name}: left out {storm.left}")
     return lab.report
+
+
+def _rounds(stage: Stage) -> int:
+    return sum(stage.board.rounds(hand.worker) for hand in stage.hands)
 
 
 class _Storm:
@@ -155,20 +163,31 @@ class _Storm:
         stops = self._dice.random() < 0.75
         self._stop_share = faults.stop_continue if stops else 0.0
         self._deadline_s = deadline_s
+        # What the run did not come to, in words.
+        self.left = ""
 
     def play(self, stage: Stage) -> None:
         """Let all go, disturb them, and wait until they are done or the deadline has come."""
         for hand in stage.hands:
             self._let_go(hand)
-        limit = time.monotonic() + self._deadline_s
         total = self._job.rounds * len(stage.hands)
         stops = round(self._stop_share * total)
         moments = sorted(self._dice.random() * 0.95 for _ in range(self._kills + stops))
         kinds = [True] * self._kills + [False] * stops
         self._dice.shuffle(kinds)
+        self._go_on(stage, total, moments, kinds)
+        counts = {
+            f"of {total} rounds": total - _rounds(stage), f"of {self._kills} kills": sum(kinds),
+            f"of {stops} stops": len(kinds) - sum(kinds),
+        }  # fmt: skip
+        self.left = ", ".join(f"{count} {of}" for of, count in counts.items() if count)
+
+    def _go_on(self, stage: Stage, total: int, moments: list[float], kinds: list[bool]) -> None:
+        """Wait for the end, and take from ``kinds`` what has befallen somebody (True: he was killed)."""
+        limit = time.monotonic() + self._deadline_s
         moved = rounds = 0.0
         while time.monotonic() < limit and self._is_going_on(stage):
-            before, rounds = rounds, sum(stage.board.rounds(hand.worker) for hand in stage.hands)
+            before, rounds = rounds, _rounds(stage)
             moved = time.monotonic() if rounds != before or not moved else moved
             # Nobody has come round for so long: the rest of the time would not change that.
             if time.monotonic() - moved > stage.patience_s + 2 * self._job.pause_s[1]:
@@ -176,7 +195,7 @@ class _Storm:
             done = rounds / max(1, total)
             if moments and done >= moments[0]:
                 moments.pop(0)
-                self._disturb(stage, kinds.pop())
+                self._disturb(stage, kinds)
             elif moments:
                 time.sleep(0.0005)
 
@@ -190,11 +209,11 @@ class _Storm:
                 hand.hear(0.002)
         return any(hand.state is State.RUNNING for hand in stage.hands)
 
-    def _disturb(self, stage: Stage, kills: bool) -> None:
+    def _disturb(self, stage: Stage, kinds: list[bool]) -> None:
         victim = self._find(stage)
         if victim is None:
             return
-        if kills:
+        if kinds.pop():
             stage.kill(victim.worker)
             stage.revive(victim.worker)
             self._let_go(stage.hands[victim.worker])

@@ -70,6 +70,10 @@ def find(address: str) -> Callable[..., Any]:
     except (ImportError, AttributeError) as error:
         msg = f"{address!r} cannot be imported ({error}): it must be MODULE:FUNCTION"
         raise ValueError(msg) from error
+    except (Exception, SystemExit) as error:
+        # What a module does when it is imported is its own; a script may even end there, with the code of a pass.
+        msg = f"{address!r} cannot be imported: {module} raised {error!r}"
+        raise ValueError(msg) from error
     if not callable(found):
         msg = f"{address!r} is no function"
         raise ValueError(msg)  # noqa: TRY004 - the text is wrong, whatever it names
