@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from tests.helpers import ROOT
 from tests.testing import locks
 from XME.errors import LockTestFailed
 from XME.testing import (
@@ -141,6 +142,21 @@ def test_without_hypothesis_its_strategy_says_what_to_do(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "hypothesis" else find(name))
     with pytest.raises(ModuleNotFoundError, match=r"Strategy\.pct"):
         explore_lock(threading.Lock, THREADS, strategy=Strategy.hypothesis())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["tests.testing.locks:fails", "--handed-over"],
+        ["threading:Lock", "--between", "threads", "--cleanup", "tests.testing.locks:fails"],
+    ],
+)
+def test_what_the_locks_own_functions_raise_is_no_violation(command):
+    command = [sys.executable, "-m", "XME", "locktest", *command, "--rounds", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=40)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("OSError: no such lock\n")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import argparse
 import multiprocessing
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ def run(options: argparse.Namespace) -> int:
         report = _report(options)
     except (ValueError, ModuleNotFoundError, LockTestFailed) as error:
         print(f"locktest: {error}", file=sys.stderr)
+        return 2
+    except Exception:
+        # What the lock's own functions raise in this program. Python would end with 1, and that says: a violation.
+        traceback.print_exc()
         return 2
     print(report)
     if options.html:
