@@ -23,7 +23,7 @@ from XME.testing import (
     check_lock,
     explore_lock,
 )
-from XME.testing._room import find
+from XME.testing._room import address_of, find
 
 FEW = {"workers": 2, "rounds": 3}
 THREADS = LockSpec.mutex(between="threads")
@@ -113,6 +113,14 @@ def test_a_module_that_cannot_be_imported_is_a_wrong_call_whatever_it_raises(end
     with pytest.raises(ValueError, match="'breaks_when_imported:f' cannot be imported") as caught:
         find("breaks_when_imported:f")
     assert "\n" not in str(caught.value)
+
+
+def test_only_what_its_name_leads_to_has_an_address():
+    assert [find(address_of(one)) for one in (threading.Lock, locks.fails, LockSpec.mutex)] == [
+        threading.Lock, locks.fails, LockSpec.mutex,
+    ]  # fmt: skip
+    assert address_of(multiprocessing.Lock) is None
+    assert address_of(lambda: None) is None
 
 
 def test_what_a_run_did_not_come_to_is_said(monkeypatch):

@@ -53,7 +53,12 @@ def address_of(function: Callable[..., Any]) -> str | None:
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or module == "__main__" or "<" in name or not name:
         return None
-    return f"{module}:{name}"
+    address = f"{module}:{name}"
+    try:
+        # What is bound to an object, as multiprocessing.Lock is, has the name of something else.
+        return address if find(address) == function else None
+    except ValueError:
+        return None
 
 
 def find(address: str) -> Callable[..., Any]:
