@@ -1,7 +1,6 @@
 """While a call's arguments are being sent: other threads, errors and a Ctrl-C lose nothing and hang nothing."""
 
 import itertools
-import operator
 import threading
 
 import numpy as np
@@ -41,21 +40,42 @@ class Pause:
         return int, ()
 
 
-def test_who_sends_a_large_argument_waits_for_nobody_who_waits_for_that(executor):
-    """Which is what `submit` does: it has the lock that the look for memory to use again wants."""
+class Announcing:
+    """A lock that tells when somebody wants it."""
+
+    def __init__(self, lock):
+        self.lock, self.wanted = lock, threading.Event()
+
+    def __enter__(self):
+        self.wanted.set()
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+def test_who_submits_while_another_sends_holds_up_nobody(executor, monkeypatch):
+    """Above all not the other, who may want the dispatcher's lock before he has sent all."""
     send_large(executor)
-    engine, pause = executor._engine, Pause()
-    sender = threading.Thread(target=lambda: list(executor.map(operator.is_, [pause], [np.ones(LARGE)])), daemon=True)
+    engine, pause, futures_made = executor._engine, Pause(), []
+    sender = threading.Thread(target=lambda: list(executor.map(int, [pause])), daemon=True)
+    submitter = threading.Thread(target=lambda: futures_made.append(executor.submit(abs, -1)), daemon=True)
     sender.start()
     assert pause.reached.wait(rows.LIMIT_S)
-    with engine.lock:
-        pause.over.set()
-        sent = engine._sending.acquire(timeout=3)
-        if sent:
-            engine._sending.release()
-    sender.join(rows.LIMIT_S)
+    with monkeypatch.context() as patch:
+        sending = Announcing(engine.sending)
+        patch.setattr(engine, "sending", sending)
+        submitter.start()
+        assert sending.wanted.wait(rows.LIMIT_S)
+        free = engine.lock.acquire(timeout=3)
+    if free:
+        engine.lock.release()
+    pause.over.set()
+    for thread in (sender, submitter):
+        thread.join(rows.LIMIT_S)
 
-    assert sent
+    assert free
+    assert futures_made[0].result(rows.LIMIT_S) == 1
 
 
 def test_memory_whose_fate_a_ctrl_c_has_cut_short_is_given_back(executor, monkeypatch):

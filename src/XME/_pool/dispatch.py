@@ -56,7 +56,8 @@ class Dispatcher:
         self.lock = threading.RLock()
         self._ended = EndedCalls(crew, self.lock)
         self.warm = WarmSegments(domain, self._ended.state)
-        self._sending = threading.RLock()
+        # Taken before the lock, never after it.
+        self.sending = threading.RLock()
         self._slot_freed = threading.Condition(self.lock)
         self.tables = Tables(crew, self.warm)
         self.waiters = Waiters(domain, crew.board)
@@ -99,11 +100,10 @@ class Dispatcher:
         self._adopt_orphans()
         if not self._await_slot(deadline):
             return None
-        # Copying a large argument takes long: while `execute` or `map` does it, other threads' calls go on, and while
-        # `submit` does, which has the lock, they wait.
+        # Copying a large argument takes long: other threads' calls go on meanwhile, unless it is that of a `submit`.
         places, call = Places(self.warm), None
         try:
-            with self._sending:
+            with self.sending:
                 sent = send(table, entries, self.shelf, places, self.crew.inheritance)
             with self.lock:
                 if not self._await_slot(deadline):
@@ -358,7 +358,7 @@ class Dispatcher:
 
     def clean(self) -> None:
         """Unlink warm segments, and forget the functions."""
-        with self.lock, self._sending:
+        with self.sending, self.lock:
             self.warm.drop_all()
             self.shelf.clear()
 

@@ -93,8 +93,7 @@ class FutureRunner:
                 self._thread = threading.Thread(target=self._serve, daemon=True, name="XME-executor")
                 self._thread.start()
             self._pending.append(future)
-            if len(self._active) < _TABLES:
-                self._pump()
+        self._pump()
         if self._resolved:
             # It is the thread that tells: once that has ended, which shutdown waits for, every future is done.
             self.dispatcher.crew.board.waiter(self._waiter).release()
@@ -107,7 +106,12 @@ class FutureRunner:
         return bool(call.parts) and self.dispatcher.tables.cancel(call, row)
 
     def _pump(self) -> None:
-        """Put waiting rows on the board, while there is room."""
+        """Put waiting rows on the board, while there is room; not under the dispatcher's lock."""
+        if self._pending and len(self._active) < _TABLES:
+            with self.dispatcher.sending, self.dispatcher.lock:
+                self._fill()
+
+    def _fill(self) -> None:
         while self._pending and len(self._active) < _TABLES:
             batch: list[RowFuture] = []
             try:
@@ -194,7 +198,8 @@ class FutureRunner:
             for call in over:
                 call.collected = True
                 self.dispatcher.finish(call)
-            self._pump()
+        self._settle()
+        self._pump()
         self._settle()
 
     def _break(self, error: BaseException) -> None:
