@@ -353,6 +353,36 @@ def test_who_looks_at_one_program_after_the_other_keeps_nothing_of_them(name):
     mine.unlink()
 
 
+BETWEEN = """
+import pickle, subprocess, sys
+import XME
+
+child = '''
+import pickle, sys
+thing = pickle.loads(bytes.fromhex(sys.argv[1]))
+import XME
+print(XME.xmem_list().domain.id)
+'''
+shared = XME.attach(sys.argv[1])
+own = XME.xmem_list().domain.id
+told = [pickle.dumps(thing) for thing in (shared, shared["array"])]
+# And by one who has ended meanwhile.
+told.append(told[0].replace(own.encode(), b"A" * len(own)))
+command = [sys.executable, "-c", child]
+children = [subprocess.Popen([*command, data.hex()], stdout=subprocess.PIPE, text=True) for data in told]
+print(own, *[child.communicate()[0] for child in children])
+"""
+
+
+def test_who_is_told_first_of_another_programs_container_belongs_to_the_one_that_told(name):
+    d = xmem_dict(array=XME.xmem_array(3)).publish(name)
+    done = run_python(BETWEEN, name)
+    middle, *told, orphan = done.stdout.split()
+    assert told == [middle] * 2, done.stderr
+    assert orphan not in (middle, program_id())
+    d.unlink()
+
+
 ORPHAN = """
 import os, sys
 import XME

@@ -82,7 +82,9 @@ class Handed(Named):
             raise ContainerGone.of(self._called)
         domain.names.mark_handed(self.serial)
         pickling.met(self)
-        return opening.restored, (self._KIND, domain.id, self.serial, self._public_name)
+        origin = program.origin_beside(domain)
+        where = self._KIND, domain.id, self.serial, self._public_name
+        return opening.restored, where if origin is None else (*where, origin)
 
 
 def _shown(child: Any) -> tuple[str, str]:

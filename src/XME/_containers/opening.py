@@ -25,8 +25,8 @@ def keep(handle: Any) -> None:
         _handles[handle.domain.id, handle.serial] = handle
 
 
-def restored(kind: int, domain_id: str, serial: int, public_name: str | None) -> Any:
-    """Return this process's handle of a container that another one told of.
+def restored(kind: int, domain_id: str, serial: int, public_name: str | None, origin: str | None = None) -> Any:
+    """Return this process's handle of a container that another one told of; `origin`: see program.origin_beside.
 
     Raises:
         ContainerGone: it was unlinked.
@@ -37,6 +37,7 @@ def restored(kind: int, domain_id: str, serial: int, public_name: str | None) ->
         return handle
     if public_name is None:
         named.tidy()
+        program.belong_to(origin)
         domain = program.join(domain_id)
         if domain.ended:
             raise DomainEnded.of(domain_id)

@@ -195,7 +195,8 @@ class xmem_array(np.ndarray[Any, np.dtype[Any]]):
             return pickling.reduce_array(plain) if pickling.is_collecting() else plain.__reduce_ex__(protocol)
         pickling.met(self)
         where = (*hold.place, _offset(self, hold))
-        return _restored, (*where, _spelled(self.dtype), self.shape, self.strides, self.flags.writeable)
+        origin = program.origin_beside(hold.segment.domain)
+        return _restored, (*where, _spelled(self.dtype), self.shape, self.strides, self.flags.writeable, origin)
 
     def __copy__(self) -> Any:
         """Return the content as a plain array."""
@@ -318,9 +319,10 @@ def _spelled(dtype: _Dtype) -> Any:
 
 def _restored(
     domain_id: str, serial: int, name: str | None, offset: int, dtype: Any, shape: tuple[int, ...],
-    strides: tuple[int, ...], writeable: bool,
+    strides: tuple[int, ...], writeable: bool, origin: str | None = None,
 ) -> xmem_array:
-    """Return the view that another process pickled."""
+    """Return the view that another process pickled; `origin`: see program.origin_beside."""
+    program.belong_to(origin)
     array = _view(holds.find(domain_id, serial, name), offset, dtype, shape, strides)
     if not writeable:
         array.flags.writeable = False

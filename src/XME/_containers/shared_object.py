@@ -201,8 +201,8 @@ def _attributes(inst: Any) -> dict[str, Any]:
     return dict(inst.__dict__)
 
 
-def _restored(kind: int, domain_id: str, serial: int, public_name: str | None) -> Any:
-    return opening.restored(kind, domain_id, serial, public_name).handle()
+def _restored(*where: Any) -> Any:
+    return opening.restored(*where).handle()
 
 
 # -- the class of the handles ------------------------------------------------------------------------------------------

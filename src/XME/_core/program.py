@@ -99,6 +99,25 @@ def join(domain_id: str, *, living: bool = False) -> Domain:
         return domain
 
 
+def origin_beside(domain: Domain) -> str | None:
+    """Return the id of this process's program if a domain is another program's: whoever is told of that wants it."""
+    is_others = domain.kind == layout.PROGRAM and domain is not _program
+    return _program.id if is_others and _program is not None else None
+
+
+def belong_to(origin: str | None) -> None:
+    """Belong to the program of the process that told this one of something, unless it belongs to one already.
+
+    Were what it is told of the first that it joins, it would belong to whosever that is, and end with that.
+    """
+    if origin is not None and _program is None:
+        try:
+            join(origin)
+        except DomainEnded:
+            # To nobody's, then.
+            program_domain()
+
+
 def _inspected(domain_id: str) -> Domain:
     """Return a view of a domain in which somebody is alive."""
     view = inspect(domain_id)
