@@ -348,8 +348,7 @@ class Security(Gate):
     def _move(self, settings: Settings, name: str) -> None:
         with named.founding(name) as domain:
             shared = guarded.create(domain, settings.encoded(), name)
-            # It belongs to all who attach: its maker's leaving must not unlink it.
-            shared.mark_handed()
+            shared.succeed(self._guarded)
             self._change(lambda now: now.changed(moved=(domain.id, shared.serial, name)), here=True)
             try:
                 registry.add(_entry(shared, name))

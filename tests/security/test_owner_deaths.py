@@ -89,6 +89,18 @@ def test_readers_hear_of_a_dead_writer_until_the_next_one_writes(lock):
     assert lock.statistics().owner_deaths == 1
 
 
+def test_publishing_a_lock_keeps_the_death(lock):
+    die_holding(lock)
+    lock.publish(f"death-{os.getpid()}")
+    with lock.reading("reader") as shared:
+        assert shared.owner_died.operator == "somebody"
+    with lock.holding(ADMIN) as held:
+        assert held.owner_died.operator == "somebody"
+    with lock.holding(ADMIN) as held:
+        assert held.owner_died is None
+    assert lock.statistics().owner_deaths == 1
+
+
 def test_who_acquires_and_cannot_hear_of_a_death_ends_it(lock):
     die_holding(lock)
     assert lock.acquire(ADMIN)

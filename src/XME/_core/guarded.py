@@ -225,6 +225,14 @@ class Guarded:
         book.mark_handed(self.serial)
         book.mark_handed(self.words[W_HINT])
 
+    def succeed(self, former: Guarded) -> None:
+        """Take the place of another one, which nobody has: a dead holder who is known there is "somebody" here."""
+        # It belongs to all who attach: its maker's leaving must not unlink it.
+        self.mark_handed()
+        self.words[W_DEATHS] = former.words[W_DEATHS]
+        if former.dead_holder() is not None:
+            self.words[W_SINCE] = former.words[W_SINCE]
+
     def unlink(self) -> None:
         """Take its names away, also if another process made them."""
         for serial in (self.serial, self.words[W_HINT]):
