@@ -66,6 +66,12 @@ class RowFuture(Future[Any]):
             return bool(call.parts) and call.parts[0].table.is_claimed(row)
 
 
+def _waiting(batch: list[RowFuture]) -> list[RowFuture]:
+    # What is on the board, has failed or is cancelled has no entry any more. A function, because Python 3.13 leaves a
+    # comprehension's jump back out of what a `try` around it covers.
+    return [future for future in batch if future.entry is not None]
+
+
 class FutureRunner:
     """Submits rows and resolves their futures."""
 
@@ -117,11 +123,10 @@ class FutureRunner:
             try:
                 # In one call of C code: a Ctrl-C, which is the submitter's, must not strike with one in nobody's hands.
                 batch.extend(starmap(self._pending.popleft, repeat((), min(len(self._pending), _BATCH))))
-                if not self._begin([future for future in batch if future.entry is not None]):
+                if not self._begin(_waiting(batch)):
                     return
             finally:
-                # What is on the board, has failed or is cancelled has no entry any more.
-                self._pending.extendleft([future for future in reversed(batch) if future.entry is not None])
+                self._pending.extendleft(reversed(_waiting(batch)))
 
     def _begin(self, batch: list[RowFuture]) -> bool:
         """Put rows on the board; False if there is no room for one of them."""
@@ -158,9 +163,9 @@ class FutureRunner:
         """One row's arguments could not be sent: send each alone, and give the culprit its error."""
         if len(batch) > 1:
             return all(self._begin([future]) for future in batch)
-        batch[0].set_running_or_notify_cancel()
         self._resolved.append((batch[0], Failure(error)))
         batch[0].entry = None
+        batch[0].set_running_or_notify_cancel()
         return True
 
     # -- the thread --------------------------------------------------------------------------------------------------
