@@ -10,6 +10,8 @@ from tests.security import faces, programs
 from tests.security.test_with_harness import GATES, KINDS, RECOVERY, SOON, functions
 from tests.store import crash_sweep, stores
 from XME import Security, testing
+from XME._core import layout, ofd
+from XME._core.guarded import Guarded
 from XME.testing import LockSpec, Op, _crash_sweep
 
 ADMIN = Security.ADMIN
@@ -71,6 +73,27 @@ def test_a_death_is_told_wherever_the_heir_is_killed(lock):
             assert held.owner_died is None
     # Counted, signed (the tag last), since when; then he holds it.
     assert told == ["the dead one"] * 2 + ["somebody"] * 3 + ["the heir"] * 2, list(zip(places, told, strict=True))
+
+
+def test_a_death_is_told_although_the_dead_ones_number_is_being_given_again(lock, monkeypatch):
+    domain = lock._guarded.domain
+    dead = die_holding(lock)
+    number = next(k for k in range(domain.capacity) if domain.identity(k).pid == dead)
+    fd = os.open(f"/proc/self/fd/{domain.fd}", os.O_RDWR)
+    inherit = Guarded._inherit
+
+    def inherit_later(at):
+        # As one who joins has it before he has written his row; the mutex was recovered before that.
+        assert ofd.try_lock(fd, layout.LEASE_AT + number)
+        assert not domain.is_dead(number, domain.incarnation_of(number))
+        return inherit(at)
+
+    monkeypatch.setattr(Guarded, "_inherit", inherit_later)
+    try:
+        with lock.holding(ADMIN, 5) as held:
+            assert held.owner_died.pid == dead
+    finally:
+        os.close(fd)
 
 
 def test_readers_hear_of_a_dead_writer_until_the_next_one_writes(lock):

@@ -210,6 +210,10 @@ class Domain:
             return self.incarnation_of(number) != incarnation
         return True
 
+    def is_found_dead(self, number: int, incarnation: int) -> bool:
+        """True also if the dead one's lease has an heir already, who has not yet written his own row (20 us)."""
+        return participant.is_found_dead(self.identity(number)) or self.incarnation_of(number) != incarnation
+
     def living(self) -> list[int]:
         """Return the numbers of all participants that are not provably dead (20 us)."""
         held = {at - layout.LEASE_AT for at in ofd.locked(self.fd, layout.LEASE_AT, self.capacity)}

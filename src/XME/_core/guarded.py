@@ -132,11 +132,18 @@ class Guarded:
     def dead_holder(self) -> Holder | None:
         """Return who held it alone and is dead, for one who has it; None if he left it, or somebody entered since."""
         since, tag = self.words[W_SINCE], self.words[W_WHO]
-        number, incarnation = tag >> _NUMBER_SHIFT & (layout.CAPACITY_MAX - 1), tag >> INCARNATION_SHIFT
-        if not since or (tag and not (number < self.domain.capacity and self.domain.is_dead(number, incarnation))):
-            # Who was only interrupted on his way in is no dead one.
+        # Who was only interrupted on his way in is no dead one.
+        if not since or (tag and not self._is_of_dead(tag)):
             return None
         return self._signed() or Holder("?", 0, "?", "somebody", since / 1e9)
+
+    def _is_of_dead(self, tag: int) -> bool:
+        domain = self.domain
+        number, incarnation = tag >> _NUMBER_SHIFT & (layout.CAPACITY_MAX - 1), tag >> INCARNATION_SHIFT
+        if number >= domain.capacity:
+            return False
+        # He may be the dead one whose death is looked at once only: what says that he lives is to be true.
+        return domain.is_dead(number, incarnation) or domain.is_found_dead(number, incarnation)
 
     def _signed(self) -> Holder | None:
         since, tag = self.words[W_SINCE], self.words[W_WHO]

@@ -68,6 +68,11 @@ def is_found_alive(who: Identity) -> bool:
     return stat is not None and stat[1] == who.start_time and stat[0] not in _GONE
 
 
+def is_found_dead(who: Identity) -> bool:
+    """True if the process was of our own pid namespace and is not found there; False says nothing by itself."""
+    return who.pid_namespace == _pid_namespace() and not is_found_alive(who)
+
+
 def display_name() -> str:
     """Return how this process is called in messages: multiprocessing's name, else the program's."""
     multiprocessing = sys.modules.get("multiprocessing.process")
