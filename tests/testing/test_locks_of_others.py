@@ -1,6 +1,7 @@
 """Nobody cries wolf: locks of others pass the promises that they make, and adapt() knows their faces."""
 
 import threading
+import time
 
 import fasteners
 import portalocker
@@ -8,6 +9,7 @@ import pytest
 
 from tests.testing import locks
 from XME.testing import LockSpec, Room, adapt, check_lock
+from XME.testing._stage import SETTLE_S
 
 FEW = {"start_method": "fork", "workers": 3, "rounds": 15}
 SOON = {"stuck_s": 0.5, "recover_s": 1.0}
@@ -118,6 +120,14 @@ def of_fasteners(room):
 
 def of_portalocker(room):
     return [portalocker.Lock(room.path("d"), timeout=0.1)]
+
+
+def test_whoever_is_slow_in_his_section_is_not_hurried():
+    def look(_lock):
+        time.sleep(3 * SETTLE_S)
+
+    report = check_lock(locks.mp_lock, LockSpec.mutex(), handed_over=True, verify=look, **FEW | {"rounds": 1})
+    assert report.ok, report
 
 
 @pytest.mark.parametrize("make", [of_required, of_fasteners, of_portalocker])

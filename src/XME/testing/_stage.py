@@ -170,8 +170,11 @@ class Stage:
     def do(
         self, worker: int, op: Op, timeout_s: float | None = None, *, mode: _gates.Mode = _gates.FREE
     ) -> Kind | None:
-        """Let a worker do something; None if it waits, or stands at a gate."""
+        """Let a worker do something; None if it waits, also in what it did before, or stands at a gate."""
         hand = self.hands[worker]
+        # It may only have been slow, and what it says of that must not be taken for the answer to this.
+        if hand.state is State.BLOCKED and not self.wait_for(worker, self.patience_s):
+            return None
         inside = (self.how(op), 0.0) if op is Op.SECTION else None
         hand.perform(op, timeout_s, mode, inside)
         settle = self.settle_s
