@@ -374,7 +374,6 @@ from XME import Security
 from XME.errors import DomainEnded
 lock = Security.Security(Security.MUTEX)
 assert lock.acquire("parent")
-parent = os.getpid()
 if os.fork() == 0:
     try:
         lock.acquire("child")
@@ -387,7 +386,8 @@ if os.fork() == 0:
         text += " " + type(error).__name__
     with open(sys.argv[1], "w") as file:
         file.write(text)
-    os._exit(0)
+    # As the last one of the domain it takes its file away.
+    sys.exit()
 time.sleep(0.2)
 """
 
