@@ -52,8 +52,7 @@ def test_its_readers_share():
     other.end()
 
 
-def test_it_says_who_died_and_raises_what_is_no_refusal():
-    lock = Security.Security(Security.MUTEX)
+def told_of_a_death(lock):
     adapted = adapt(lock)
     with Child(programs.hold, lock, Security.ADMIN) as child:
         assert child.hear() == "held"
@@ -61,6 +60,12 @@ def test_it_says_who_died_and_raises_what_is_no_refusal():
         assert adapted.acquire(10)
         assert adapted.owner_died
     adapted.release()
+    return adapted
+
+
+def test_it_says_who_died_and_raises_what_is_no_refusal():
+    lock = Security.Security(Security.MUTEX)
+    adapted = told_of_a_death(lock)
     assert adapted.acquire(0)
     assert not adapted.owner_died
     adapted.release()
@@ -71,14 +76,7 @@ def test_it_says_who_died_and_raises_what_is_no_refusal():
 
 
 def test_who_reads_after_one_who_was_told_is_not_told_again():
-    lock = Security.Security()
-    adapted = adapt(lock)
-    with Child(programs.hold, lock, Security.ADMIN) as child:
-        assert child.hear() == "held"
-        child.signal(signal.SIGKILL)
-        assert adapted.acquire(10)
-        assert adapted.owner_died
-    adapted.release()
+    adapted = told_of_a_death(Security.Security())
     assert adapted.acquire_read(None)
     assert not adapted.owner_died
     adapted.release_read()
@@ -88,7 +86,7 @@ def test_who_reads_after_one_who_was_told_is_not_told_again():
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("promise", "on_crash"),
-    [("reader_writer", "recovers"), pytest.param("reentrant_mutex", "notifies", marks=pytest.mark.long)],
+    [("reader_writer", "recovers"), ("reentrant_mutex", "notifies")],
 )
 def test_check_lock_takes_the_class_itself(promise, on_crash):
     spec = getattr(LockSpec, promise)(on_crash=on_crash, owner_only=True, **SOON)
