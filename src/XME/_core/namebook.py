@@ -6,14 +6,13 @@ unlinked when its maker drops it; one that was handed out lives until the domain
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from XME._core import layout, ledger, memory, names
+from XME._core import dropped, layout, ledger, memory, names
 from XME.errors import DomainEnded, XMEError
 
 # What goes with the container that its entry names.
@@ -258,15 +257,11 @@ class NameBook:
         if not self._dropped:
             return
         with self._lock:
-            while self._dropped:
-                dropped = serial, always = self._dropped[0]
+            for serial, always in dropped.each(self._dropped):
                 if always:
                     self.unlink(serial)
                 else:
                     self._unlink_if_private(serial)
-                # Forgotten when it is done: after a Ctrl-C the next one does it. A signal handler may have done it.
-                with contextlib.suppress(ValueError):
-                    self._dropped.remove(dropped)
 
     def unlink_private(self) -> None:
         """Unlink every name of ours that nobody else can know; the process is leaving."""

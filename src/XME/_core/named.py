@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from XME._core import layout, program, registry
+from XME._core import dropped, layout, program, registry
 from XME._core.domain import Domain, create
 from XME.errors import BadSegment, ContainerGone, DomainEnded, NameUnknown
 
@@ -29,7 +29,7 @@ from XME.errors import BadSegment, ContainerGone, DomainEnded, NameUnknown
 # handler may unpickle a handle.
 lock = threading.RLock()
 _handles: dict[str, weakref.WeakSet[Any]] = {}
-# Finalizers append here and do nothing else: one may run inside any critical section of its own thread.
+# Of the domains whose handles were dropped, the ids.
 _dropped: deque[str] = deque()
 
 
@@ -142,14 +142,10 @@ def tidy() -> None:
     if not _dropped:
         return
     with lock:
-        while _dropped:
-            domain_id = _dropped[0]
+        for domain_id in dropped.each(_dropped):
             domain = program.known(domain_id)
             if domain is not None:
                 _leave_if_unused(domain)
-            # Forgotten when it is done: after a Ctrl-C the next one does it. A signal handler may have done it.
-            with contextlib.suppress(ValueError):
-                _dropped.remove(domain_id)
 
 
 def publish(domain: Domain, entry: registry.Entry) -> None:

@@ -6,12 +6,12 @@ manager says it, when the next manager is made or when the program ends.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
+from XME._core import dropped
 from XME._core.exits import at_exit
 from XME._core.handles import living
 from XME._core.program import LEAVING
@@ -30,7 +30,6 @@ def watch(owner: object, buffer: CallBuffer) -> None:
     """Log what will be unfetched in a buffer when its owner is dropped or this program ends."""
     say_dropped()
     _used.add(buffer)
-    # A finalizer may run in the middle of anything, so it only leaves word.
     weakref.finalize(owner, _dropped.append, buffer).atexit = False
     # Before the domains are left.
     at_exit(_say_all, LEAVING + 1)
@@ -38,15 +37,8 @@ def watch(owner: object, buffer: CallBuffer) -> None:
 
 def say_dropped() -> None:
     """Log what is unfetched of managers that were dropped."""
-    while True:
-        try:
-            buffer = _dropped[0]
-        except IndexError:
-            return
+    for buffer in dropped.each(_dropped):
         _say(buffer)
-        # Forgotten when it is said: after a Ctrl-C it is said later. Another thread may have done it.
-        with contextlib.suppress(ValueError):
-            _dropped.remove(buffer)
 
 
 def _say_all() -> None:
