@@ -69,15 +69,19 @@ def fails(_self):
 
 if __name__ == "__main__":
     close = dispatch.Dispatcher.close
-    for _ in range(2):
-        Executor(1, start_method="fork").map(time.sleep, [0.1])
+    kept = [Executor(1, start_method="fork") for _ in range(2)]
+    for executor in kept:
+        executor.map(time.sleep, [0.1])
+    del executor
+    DROPPED
     gc.collect()
     dispatch.Dispatcher.close = fails
 """
 
 
-def test_one_that_cannot_be_closed_at_the_end_is_told_of_and_hinders_no_other():
-    done = run_python(AT_THE_END, timeout_s=15)
+@pytest.mark.parametrize("dropped", ["kept.clear()", ""], ids=["dropped", "in use"])
+def test_one_that_cannot_be_closed_at_the_end_is_told_of_and_hinders_no_other(dropped):
+    done = run_python(AT_THE_END.replace("DROPPED", dropped), timeout_s=15)
 
     assert (done.stdout, done.returncode) == ("", 0)
     assert "OSError: once" in done.stderr

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from XME._core.handles import living
@@ -41,12 +42,18 @@ def _end_all() -> None:
     # A program that a Ctrl-C ends waits for nothing.
     last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     for executor in living(_live):
-        with contextlib.suppress(Exception):
+        with _failure_said():
             if isinstance(last, KeyboardInterrupt):
                 executor._abort()
             executor.shutdown(wait=True)
-    try:
+    with _failure_said():
         leftovers.tend(wait=True)
+
+
+@contextlib.contextmanager
+def _failure_said() -> Iterator[None]:
+    try:
+        yield
     except Exception:
         # Nobody is left to catch it, and the rest of the program's end must go on.
         traceback.print_exc()
