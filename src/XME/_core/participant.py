@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import sys
+import time
 from typing import NamedTuple
 
 # States of /proc/<pid>/stat in which a process stores nothing more.
 _GONE = frozenset("ZXx")
+# How often a process is looked at whose end the kernel does not tell.
+_LOOK_S = 0.2
 
 
 class Identity(NamedTuple):
@@ -71,6 +75,28 @@ def is_found_alive(who: Identity) -> bool:
 def is_found_dead(who: Identity) -> bool:
     """True if the process was of our own pid namespace and is not found there; False says nothing by itself."""
     return who.pid_namespace == _pid_namespace() and not is_found_alive(who)
+
+
+def await_end(who: Identity) -> None:
+    """Wait until a process of our own pid namespace has ended with all its threads: only then its leases are free."""
+    try:
+        pidfd = os.pidfd_open(who.pid)
+    except ProcessLookupError:
+        return
+    except (OSError, AttributeError):
+        # An old kernel, or none that is Linux.
+        while is_found_alive(who):
+            time.sleep(_LOOK_S)
+        return
+    try:
+        stat = read_stat(who.pid)
+        # Looked at after the descriptor was opened: it may be a later process's with the same pid.
+        if stat is not None and stat[1] == who.start_time:
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            poller.poll()
+    finally:
+        os.close(pidfd)
 
 
 def display_name() -> str:

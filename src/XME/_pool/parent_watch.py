@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sys
 import threading
 import time
@@ -20,16 +19,14 @@ from XME._core.participant import Identity
 
 # How long leaving may take: a thread on its way through a mutex is out in microseconds.
 _GRACE_S = 0.5
-_LOOK_S = 0.2
 _PAUSE_S = 0.001
-# With this process's sys.path; it has another parent when this one has ended.
+# With this process's sys.path. It has another parent before the last thread of this one has ended.
 _SWEEP = """
-import os, sys, time
-sys.path[:] = sys.argv[3:]
-from XME._core import sweep
-while os.getppid() == int(sys.argv[1]):
-    time.sleep(0.001)
-sweep.sweep_if_deserted(sys.argv[2])
+import sys
+sys.path[:] = sys.argv[5:]
+from XME._core import participant, sweep
+participant.await_end(participant.Identity(*map(int, sys.argv[1:4])))
+sweep.sweep_if_deserted(sys.argv[4])
 """
 
 
@@ -39,18 +36,7 @@ def start(parent: Identity, domain_id: str) -> None:
 
 
 def _await_end(parent: Identity, domain_id: str) -> None:
-    try:
-        pidfd = os.pidfd_open(parent.pid)
-    except (OSError, AttributeError):
-        pidfd = -1
-    while participant.is_found_alive(parent):
-        # Looked at after the descriptor was opened, so that it is not a later process's with the same pid.
-        if pidfd < 0:
-            time.sleep(_LOOK_S)
-        else:
-            poller = select.poll()
-            poller.register(pidfd, select.POLLIN)
-            poller.poll()
+    participant.await_end(parent)
     deadline = threading.Timer(_GRACE_S, _end_and_sweep, (domain_id,))
     deadline.daemon = True
     deadline.start()
@@ -85,7 +71,7 @@ def _end_and_sweep(domain_id: str) -> None:
         # A frozen program's executable is the program itself.
         if not getattr(sys, "frozen", False):
             python = os.fsdecode(spawn.get_executable())
-            command = [python, "-c", _SWEEP, str(os.getpid()), domain_id, *sys.path]
+            command = [python, "-c", _SWEEP, *map(str, participant.myself()), domain_id, *sys.path]
             os.posix_spawn(python, command, os.environ)
     finally:
         os._exit(1)
