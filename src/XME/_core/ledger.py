@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from XME._core import layout, names
 
 _ENTRY = struct.Struct("<QQ")
 _STEP = 1 << 16
+_SOMETHING = re.compile(rb"[^\0]")
 _SERIAL_MASK = (1 << names.SERIAL_BITS) - 1
 _HIGH_AT = 8 + names.SERIAL_BITS
 _OWNER_BITS = layout.INCARNATION_BITS
@@ -90,12 +92,19 @@ def read(fd: int, number: int, end: int) -> Iterator[Entry]:
         wanted = min(_STEP, (end - first) * _ENTRY.size)
         data = os.pread(fd, wanted, _offset(number, first))
         # Most of the area of one who once had thousands of names is cleared: it is passed over at memory's speed.
-        if not data.strip(b"\0"):
-            continue
-        whole = len(data) - len(data) % _ENTRY.size
-        for k, (word, second) in enumerate(_ENTRY.iter_unpack(data[:whole])):
-            kind = _KINDS.get(word & 0xFF)
-            # A damaged ledger must not keep every program of this user from starting: what is no entry is no name.
-            incarnation = word >> _HIGH_AT << _LOW_BITS | second >> _OWNER_BITS
-            if kind is not None and incarnation < 1 << layout.INCARNATION_BITS:
-                yield Entry(first + k, word >> 8 & _SERIAL_MASK, kind, second & _OWNER_MASK, incarnation)
+        if data.strip(b"\0"):
+            yield from _entries(first, data)
+
+
+def _entries(first: int, data: bytes) -> Iterator[Entry]:
+    whole = len(data) - len(data) % _ENTRY.size
+    k = 0
+    while found := _SOMETHING.search(data, k * _ENTRY.size, whole):
+        k = found.start() // _ENTRY.size
+        word, second = _ENTRY.unpack_from(data, k * _ENTRY.size)
+        kind = _KINDS.get(word & 0xFF)
+        # A damaged ledger must not keep every program of this user from starting: what is no entry is no name.
+        incarnation = word >> _HIGH_AT << _LOW_BITS | second >> _OWNER_BITS
+        if kind is not None and incarnation < 1 << layout.INCARNATION_BITS:
+            yield Entry(first + k, word >> 8 & _SERIAL_MASK, kind, second & _OWNER_MASK, incarnation)
+        k += 1
