@@ -1,5 +1,6 @@
 """While a call's arguments are being sent: other threads, errors and a Ctrl-C lose nothing and hang nothing."""
 
+import collections
 import itertools
 import threading
 
@@ -12,7 +13,7 @@ from tests.pool import rows
 from XME._core import program
 from XME._pool import dispatch, futures
 from XME.ArrayOperator import Array
-from XME.errors import RowTimeout
+from XME.errors import RowTimeout, UnshareableArgument
 from XME.Executor import Executor
 
 LARGE = 100_000
@@ -190,3 +191,66 @@ def test_an_interrupt_at_any_instruction_of_the_futures_of_a_submit(executor, mo
 
     assert test_mutex_interrupts.each_instruction(one_waits, act, check) > 150
     assert max(counts) == 1
+
+
+class Asks:
+    """An argument that looks, when it is pickled, whether its executor is thought to be idle."""
+
+    said = []
+
+    def __init__(self, executor):
+        self.executor = executor
+
+    def __reduce__(self):
+        self.said.append(self.executor._engine.runner.idle)
+        return int, ()
+
+
+def test_who_is_sending_is_not_idle(executor, monkeypatch):
+    """Else a dropped executor would end its workers under rows that were submitted."""
+    monkeypatch.setattr(Asks, "said", [])
+    assert executor.submit(abs, Asks(executor)).result() == 0
+    assert Asks.said == [False]
+    wait_until(lambda: executor._engine.runner.idle)
+
+
+class Struck(collections.deque):
+    """What is decided, and something that happens as soon as the first is there."""
+
+    def append(self, pair):
+        super().append(pair)
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()
+
+
+def strike(monkeypatch, executor, happens):
+    """Let something happen as soon as an outcome is decided."""
+    assert executor.submit(abs, -1).result() == 1
+    runner = executor._engine.runner
+    wait_until(lambda: runner.idle)
+    decided = Struck()
+    decided.happens = happens
+    monkeypatch.setattr(runner, "_resolved", decided)
+    return runner
+
+
+def test_a_row_that_cannot_be_sent_may_be_told_of_before_submit_returns(executor, monkeypatch):
+    def tell():
+        runner._settle()
+
+    runner = strike(monkeypatch, executor, tell)
+    with pytest.raises(UnshareableArgument):
+        executor.submit(abs, threading.Lock()).result()
+
+
+def test_a_ctrl_c_at_a_row_that_cannot_be_sent_fails_no_other(executor, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    runner = strike(monkeypatch, executor, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(abs, threading.Lock())
+    assert executor.submit(abs, -2).result() == 2
+    wait_until(lambda: runner.idle)
+    assert executor.submit(abs, -3).result() == 3

@@ -42,7 +42,7 @@ class RowFuture(Future[Any]):
         with self._runner.dispatcher.lock:
             is_first = not self.withdrawn
             if is_first:
-                if self.done() or super().running():
+                if self.done() or super().running() or self.is_decided:
                     return False
                 if self.place is not None and not self._runner.cancel_row(*self.place):
                     return False
@@ -54,6 +54,11 @@ class RowFuture(Future[Any]):
         if is_first:
             self.set_running_or_notify_cancel()
         return True
+
+    @property
+    def is_decided(self) -> bool:
+        """True if it waits no more and is on no board: its outcome, or that it is cancelled, is told soon."""
+        return self.entry is None and self.place is None
 
     def running(self) -> bool:
         """True if a worker has claimed the row and it has no result yet."""
@@ -80,6 +85,8 @@ class FutureRunner:
         self._waiter = dispatcher.waiters.take_for_good()
         self._pending: deque[RowFuture] = deque()
         self._active: list[tuple[RunningCall, list[RowFuture | None]]] = []
+        # What is just being put on the board, by one who may be in the middle of putting another one there.
+        self._taken: list[list[RowFuture]] = []
         # Decided, and to be told as soon as nobody holds the lock.
         self._resolved: deque[tuple[RowFuture, Any]] = deque()
         # put() of a SimpleQueue may be called by a finalizer in the middle of anything.
@@ -120,6 +127,7 @@ class FutureRunner:
     def _fill(self) -> None:
         while self._pending and len(self._active) < _TABLES:
             batch: list[RowFuture] = []
+            self._taken.append(batch)
             try:
                 # In one call of C code: a Ctrl-C, which is the submitter's, must not strike with one in nobody's hands.
                 batch.extend(starmap(self._pending.popleft, repeat((), min(len(self._pending), _BATCH))))
@@ -127,6 +135,8 @@ class FutureRunner:
                     return
             finally:
                 self._pending.extendleft(reversed(_waiting(batch)))
+                batch.clear()
+                self._taken[:] = filter(None, self._taken)
 
     def _begin(self, batch: list[RowFuture]) -> bool:
         """Put rows on the board; False if there is no room for one of them."""
@@ -163,9 +173,9 @@ class FutureRunner:
         """One row's arguments could not be sent: send each alone, and give the culprit its error."""
         if len(batch) > 1:
             return all(self._begin([future]) for future in batch)
+        # In this order: a Ctrl-C in between must not leave it in nobody's hands.
         self._resolved.append((batch[0], Failure(error)))
         batch[0].entry = None
-        batch[0].set_running_or_notify_cancel()
         return True
 
     # -- the thread --------------------------------------------------------------------------------------------------
@@ -229,6 +239,9 @@ class FutureRunner:
                 future, outcome = self._resolved.popleft()
             except IndexError:
                 return
+            if future.done():
+                # A Ctrl-C had it sent and decided once more.
+                continue
             if isinstance(outcome, Failure):
                 future.set_exception(outcome.error)
             else:
@@ -280,5 +293,7 @@ class FutureRunner:
 
     @property
     def idle(self) -> bool:
-        """True if no row waits for its outcome."""
-        return not (self._active or self._pending or self._resolved)
+        """True if no row waits for its outcome; takes no lock."""
+        # In the order in which rows go on, so that none is missed on its way; some go back to the first.
+        begins = self._pending or any(_waiting(batch) for batch in list(self._taken))
+        return not (begins or self._active or self._resolved or self._pending)
