@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks.profile.look import look
 from tests.helpers import ROOT
 
@@ -25,6 +27,7 @@ def test_instructions_and_calls_are_those_of_the_operation():
     assert one.time_us > 0
 
 
+@pytest.mark.long
 def test_the_command_names_what_an_operation_consists_of(tmp_path):
     command = [sys.executable, "-m", "benchmarks.profile", "--only", "mutex_pair", "--json", tmp_path / "found.json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)

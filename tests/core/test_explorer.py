@@ -71,6 +71,7 @@ def test_a_party_that_calls_a_living_one_dead_makes_two_holders():
         Explorer(Code(), 2, 1, 0, false_dead=True, reduce=False).run()
 
 
+@pytest.mark.long
 def test_looking_before_sleeping_breaks_nothing():
     Explorer(Code(spins=1), 2, 1, 1, 1, 0).run()
     Explorer(Code(spins=1), 3, 1, 1).run()
@@ -104,6 +105,7 @@ def test_an_odd_epoch_that_is_remembered_only_saves_a_wait_as_well():
     Explorer(planted("odd epoch remembered"), 2, 2, 1, 1, 0, 1, reduce=False).run()
 
 
+@pytest.mark.long
 def test_following_private_steps_alone_hides_nothing():
     """The same final states are reached with and without it."""
     reduced, whole = (Explorer(Code(), 2, 1, 1, 1, 0, reduce=reduce).run() for reduce in (True, False))

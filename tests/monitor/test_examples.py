@@ -338,6 +338,7 @@ def test_a_client_connects_anew_when_the_server_has_come_again(rpc, connect):
 # -- the dashboard -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_unrelated_program_looks_on_while_the_job_runs(tmp_path):
     name = f"dashboard-{os.getpid()}"
     job = subprocess.Popen(

@@ -336,6 +336,7 @@ def test_a_few_large_values_among_many_small_ones(fork):
     assert run(fork, len, XME.Array(values)) == tuple(map(len, values))
 
 
+@pytest.mark.long
 def test_a_million_rows_of_strings(fork):
     values = [f"row {k}" for k in range(1_000_000)]
 

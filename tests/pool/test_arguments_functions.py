@@ -152,6 +152,7 @@ def test_a_method_of_something_large_puts_it_into_shared_memory(pool):
     assert after.bytes_pickled - before.bytes_pickled < LARGE
 
 
+@pytest.mark.long
 def test_more_functions_than_are_kept():
     arrays = [np.full(LARGE, float(k)) for k in range(30)]
     with XME.Executor.Executor(1, start_method="fork") as pool:

@@ -189,6 +189,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_thousands_of_result_arrays_under_a_small_limit_of_descriptors():
     done = run_python(MANY)
 

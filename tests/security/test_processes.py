@@ -103,6 +103,7 @@ def _authorize_many(lock):
         lock.authorize(n)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [40])
 def test_a_kill_in_a_change_leaves_the_settings_whole(kills):
     lock = Security.Security(Security.AUTHORISATION)

@@ -339,6 +339,7 @@ def test_reader_writer_says_what_brute_force_and_the_search_say(script):
         assert some_order_exists(history) is (verdict is Verdict.PASS)
 
 
+@pytest.mark.long
 @settings(max_examples=120, deadline=None)
 @given(histories([A]))
 def test_permits_say_what_brute_force_and_the_search_say(script):

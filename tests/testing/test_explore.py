@@ -68,6 +68,7 @@ def test_a_worker_that_ends_by_itself_once_is_no_pass(tmp_path):
         explore_lock(Ends, LockSpec.mutex(**SOON), strategy=Strategy.hypothesis(), runs=20, start_method="fork")
 
 
+@pytest.mark.long
 def test_as_many_rounds_as_are_asked_for_fit_into_the_history():
     spec = LockSpec.mutex(between="threads", **SOON)
     options = {"runs": 1, "workers": 1, "rounds": 400, "start_method": "fork"}

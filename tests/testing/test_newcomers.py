@@ -133,6 +133,7 @@ def test_what_a_run_did_not_come_to_is_said(monkeypatch):
     assert not check_lock(_broken.Kernel, spec, workers=2, rounds=5, faults=Faults(kill=0.0), **few).notes
 
 
+@pytest.mark.long
 def test_a_lock_may_be_taken_as_often_as_it_says(monkeypatch):
     monkeypatch.setattr(_free, "drills_for", lambda _: [_drills.Drill("take again", 2, _drills.take_again)])
     spec = LockSpec.reentrant_mutex(600, between="threads")

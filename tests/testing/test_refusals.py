@@ -83,6 +83,7 @@ def test_refusals_are_judged_as_brute_force_does(script, permits):
     assert (NoFalseRefusal().check(history, spec).verdict is Verdict.PASS) is all_are_excused(history, permits)
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(with_refusals([A, AR]))
 def test_readers_refusals_are_judged_as_brute_force_does(script):

@@ -87,6 +87,7 @@ def test_a_violation_says_everything_and_has_the_report(failed):
     ],
     ids=["explore", "sweep"],
 )  # fmt: skip
+@pytest.mark.long
 def test_a_token_does_the_run_again_here_and_from_the_command_line(run, checker):
     token = run().token
     assert replay(token).broke(checker)
