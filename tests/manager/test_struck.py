@@ -5,8 +5,10 @@ import gc
 import pytest
 
 from tests.store.test_signals import Strike
+from XME._core import domain as domains
+from XME._core import layout, program, recovery
 from XME._core import mutex as mutex_module
-from XME._core import program, recovery
+from XME._manager import unfetched
 from XME._manager.ring import W_BESIDE
 from XME.Manager import HeartJump, XMEManager
 
@@ -21,6 +23,19 @@ pytestmark = [
 def no_waiting(monkeypatch):
     monkeypatch.setattr(recovery, "drain_stores", lambda: None)
     monkeypatch.setattr(mutex_module, "SLICE_S", 0.001)
+
+
+@pytest.fixture(autouse=True)
+def own_domain(monkeypatch):
+    """What tests before this one have made is looked through after each strike, and thousands of names take minutes."""
+    domain = domains.create(layout.PROGRAM, "struck", 4)
+    program.remember(domain)
+    with monkeypatch.context() as patch:
+        patch.setattr(program, "_program", domain)
+        yield
+        gc.collect()
+        unfetched.say_dropped()
+    program.leave(domain)
 
 
 def struck(prepare, act, check, step):
